@@ -1,0 +1,17 @@
+report_sources = \
+	src/report/columns.c \
+	src/report/columns.h \
+	src/report/csv_read.c \
+	src/report/csv_read.h \
+	src/report/csv_write.c \
+	src/report/csv_write.h \
+	src/report/epochs.def \
+	src/report/record.c \
+	src/report/record.h \
+	src/report/steps.c \
+	src/report/steps.def \
+	src/report/steps.h \
+	src/report/summary.c \
+	src/report/summary.h \
+	src/report/table.c \
+	src/report/table.h
