@@ -1,0 +1,148 @@
+/* Batch normalisation, torch.nn.BatchNorm2d (eps 1e-5, momentum 0.1).
+ *
+ * Training: y = gamma * (x - mean) * invstd + beta, mean and biased variance per group of samples;
+ * side data [n_groups][2][c]: mean, invstd. Running statistics move once per step with the mean of
+ * the groups' means and of their unbiased variances:
+ *   running = (1 - momentum) * running + momentum * that.
+ * Backward needs x as a map (batch_norm.h has the formulas). */
+#include <math.h>
+
+#include "kernels/batch_norm.h"
+#include "nn/layer.h"
+#include "nn/layers.h"
+
+extern const struct layer_type layer_batch_norm;
+
+enum { GAMMA, BETA, RUNNING_MEAN, RUNNING_VAR };
+
+static const double eps = 1e-5, momentum = 0.1;
+
+static size_t n_groups(size_t n, size_t group)
+{
+    return (n + group - 1) / group;
+}
+
+static void needs(const struct layer *l, const struct shape *x, size_t bn_group,
+                  struct layer_needs *n)
+{
+    (void)l;
+    n->map_input = 1;
+    n->map_use = STORE_USE_BN;
+    n->side_piece = STORE_PIECE_STATS;
+    n->side_bytes = n_groups(x->n, bn_group) * 2 * x->c * sizeof(real);
+}
+
+/* Workspace: the kernels' scratch, then the sums [n_groups][2][c]. */
+static size_t scratch_reals(const struct shape *x, size_t group)
+{
+    return (batch_norm_workspace_bytes(x, group) + 63) / 64 * (64 / sizeof(real));
+}
+
+static size_t workspace_bytes(const struct layer *l, const struct layer_context *ctx,
+                              const struct shape *x, enum layer_phase phase, int want_dx)
+{
+    (void)l, (void)want_dx;
+    size_t sums = n_groups(x->n, ctx->bn_group) * 2 * x->c;
+    size_t training = (scratch_reals(x, ctx->bn_group) + sums) * sizeof(real);
+    if (phase == LAYER_FORWARD) {
+        /* Evaluation keeps invstd here, training the groups' variances. */
+        return ctx->training ? training : x->c * sizeof(real);
+    }
+    return training;
+}
+
+static void forward_eval(struct layer_io *io)
+{
+    size_t c = io->x[0].shape.c;
+    real *invstd = io->workspace;
+    for (size_t i = 0; i < c; i++) {
+        invstd[i] = (real)(1 / sqrt((double)io->params[RUNNING_VAR][i] + eps));
+    }
+    batch_norm_apply(io->ctx->kernels, &io->x[0], io->x[0].shape.n, io->params[RUNNING_MEAN],
+                     invstd, io->params[GAMMA], io->params[BETA], &io->y);
+}
+
+static void update_running(struct layer_io *io, const real *mean, const real *var, size_t groups)
+{
+    const struct shape *s = &io->x[0].shape;
+    for (size_t i = 0; i < s->c; i++) {
+        double sum_mean = 0, sum_var = 0;
+        for (size_t g = 0; g < groups; g++) {
+            size_t first = g * io->ctx->bn_group;
+            size_t n = s->n - first < io->ctx->bn_group ? s->n - first : io->ctx->bn_group;
+            double m = (double)(n * s->h * s->w);
+            sum_mean += (double)mean[g * s->c + i];
+            sum_var += (double)var[g * s->c + i] * m / (m - 1);
+        }
+        real *rm = &io->params[RUNNING_MEAN][i], *rv = &io->params[RUNNING_VAR][i];
+        *rm = (real)((1 - momentum) * (double)*rm + momentum * sum_mean / (double)groups);
+        *rv = (real)((1 - momentum) * (double)*rv + momentum * sum_var / (double)groups);
+    }
+}
+
+static void forward(const struct layer *l, struct layer_io *io)
+{
+    (void)l;
+    if (!io->ctx->training) {
+        forward_eval(io);
+        return;
+    }
+    const struct shape *s = &io->x[0].shape;
+    size_t group = io->ctx->bn_group, groups = n_groups(s->n, group);
+    real *mean = io->side, *invstd = mean + groups * s->c;
+    if (!io->recompute) {
+        real *var = (real *)io->workspace + scratch_reals(s, group);
+        batch_norm_stats(io->ctx->kernels, &io->x[0], group, mean, var, io->workspace);
+        for (size_t i = 0; i < groups * s->c; i++) {
+            invstd[i] = (real)(1 / sqrt((double)var[i] + eps));
+        }
+        update_running(io, mean, var, groups);
+    }
+    batch_norm_apply(io->ctx->kernels, &io->x[0], group, mean, invstd, io->params[GAMMA],
+                     io->params[BETA], &io->y);
+}
+
+static void backward(const struct layer *l, struct layer_io *io)
+{
+    (void)l;
+    const struct shape *s = &io->x[0].shape;
+    size_t group = io->ctx->bn_group, groups = n_groups(s->n, group);
+    const real *mean = io->side, *invstd = mean + groups * s->c;
+    real *sums = (real *)io->workspace + scratch_reals(s, group);
+    batch_norm_backward_reduce(io->ctx->kernels, &io->dy, &io->x[0], group, mean, invstd, sums,
+                               io->dparams[GAMMA], io->dparams[BETA], io->workspace);
+    if (io->want_dx[0]) {
+        batch_norm_backward_apply(io->ctx->kernels, &io->dy, &io->x[0], group, mean, invstd,
+                                  io->params[GAMMA], sums, &io->dx[0], io->accumulate[0]);
+    }
+}
+
+const struct layer_type layer_batch_norm = {
+    .name = "batch_norm",
+    .summary = "batch normalisation with running statistics, in groups of train.bn_group samples",
+    .forward_in_place = 1,
+    .backward_in_place = 1,
+    .recomputable = 1,
+    .needs = needs,
+    .workspace_bytes = workspace_bytes,
+    .forward = forward,
+    .backward = backward,
+};
+
+uint32_t graph_batch_norm(struct graph *g, const char *name, uint32_t x)
+{
+    struct layer *l = layer_new(g, &layer_batch_norm, sizeof *l, name, x);
+    if (!l) {
+        return 0;
+    }
+    size_t c = g->values[x].shape.c;
+    const char *const suffix[] = {"weight", "bias", "running_mean", "running_var"};
+    for (size_t i = 0; i < 4; i++) {
+        double v = i == GAMMA || i == RUNNING_VAR ? 1 : 0;
+        l->params[i] = graph_add_param(g, name, suffix[i], PARAM_VECTOR, &c, 1, i < 2,
+                                       PARAM_INIT_CONSTANT, v);
+    }
+    l->n_params = 4;
+    l->n_trainable = 2;
+    return graph_add_layer(g, l, g->values[x].shape);
+}

@@ -1,0 +1,101 @@
+/* Convolution: y = conv(x, w) + b. Backward needs x as a map for dw, and the weights for dx.
+ *   dw = correlation of x with dy,   dx = dy convolved with w,   db = sum of dy */
+#include <math.h>
+#include <stdio.h>
+
+#include "nn/conv2d_priv.h"
+#include "nn/layers.h"
+
+extern const struct layer_type layer_conv2d;
+
+static const struct conv_geom *geom_of(const struct layer *l)
+{
+    return &((const struct conv2d_layer *)l)->geom;
+}
+
+static void needs(const struct layer *l, const struct shape *x, size_t bn_group,
+                  struct layer_needs *n)
+{
+    (void)l, (void)x, (void)bn_group;
+    n->map_input = 1;
+    n->map_use = STORE_USE_CONV;
+}
+
+size_t conv2d_layer_workspace_bytes(const struct layer *l, const struct layer_context *ctx,
+                                    const struct shape *x, enum layer_phase phase, int want_dx)
+{
+    const struct conv_geom *g = geom_of(l);
+    if (phase == LAYER_FORWARD) {
+        return conv2d_workspace_bytes(ctx->kernels, g, x, CONV_FORWARD, ctx->n_threads);
+    }
+    size_t bytes = conv2d_workspace_bytes(ctx->kernels, g, x, CONV_BACKWARD_WEIGHT, ctx->n_threads);
+    if (want_dx) {
+        size_t data = conv2d_workspace_bytes(ctx->kernels, g, x, CONV_BACKWARD_DATA,
+                                             ctx->n_threads);
+        bytes = data > bytes ? data : bytes;
+    }
+    return bytes;
+}
+
+double conv2d_layer_macs(const struct layer *l, const struct shape *x)
+{
+    return conv2d_macs(geom_of(l), x);
+}
+
+void conv2d_layer_forward(const struct layer *l, struct layer_io *io)
+{
+    conv2d_forward(io->ctx->kernels, geom_of(l), &io->x[0], io->params[0],
+                   l->n_params > 1 ? io->params[1] : NULL, &io->y, io->workspace,
+                   io->ctx->n_threads);
+}
+
+void conv2d_layer_backward(const struct layer *l, struct layer_io *io)
+{
+    conv2d_backward_weight(io->ctx->kernels, geom_of(l), &io->x[0], &io->dy, io->dparams[0],
+                           l->n_params > 1 ? io->dparams[1] : NULL, io->workspace,
+                           io->ctx->n_threads);
+    if (io->want_dx[0]) {
+        conv2d_backward_data(io->ctx->kernels, geom_of(l), &io->dy, io->params[0], &io->dx[0],
+                             io->accumulate[0], io->workspace, io->ctx->n_threads);
+    }
+}
+
+static void describe(const struct layer *l, char *buf, size_t cap)
+{
+    const struct conv_geom *g = geom_of(l);
+    snprintf(buf, cap, "%zux%zu s%zu p%zu%s", g->r, g->s, g->stride, g->pad,
+             l->n_params > 1 ? " bias" : "");
+}
+
+const struct layer_type layer_conv2d = {
+    .name = "conv2d",
+    .summary = "2-D convolution, any kernel, stride and padding, optional bias",
+    .recomputable = 1,
+    .needs = needs,
+    .workspace_bytes = conv2d_layer_workspace_bytes,
+    .macs = conv2d_layer_macs,
+    .forward = conv2d_layer_forward,
+    .backward = conv2d_layer_backward,
+    .describe = describe,
+};
+
+uint32_t graph_conv2d(struct graph *g, const char *name, uint32_t x, size_t k, size_t r,
+                      size_t stride, size_t pad, int bias)
+{
+    struct conv2d_layer *l = layer_new(g, &layer_conv2d, sizeof *l, name, x);
+    if (!l) {
+        return 0;
+    }
+    struct shape in = g->values[x].shape;
+    l->geom = (struct conv_geom){.c = in.c, .k = k, .r = r, .s = r, .stride = stride, .pad = pad};
+    double he = sqrt(2.0 / (double)(k * r * r));
+    l->base.params[0] = graph_add_param(g, name, "weight", PARAM_OIHW, (size_t[]){k, in.c, r, r}, 4,
+                                        1, PARAM_INIT_NORMAL, he);
+    l->base.n_params = l->base.n_trainable = 1;
+    if (bias) {
+        l->base.params[1] = graph_add_param(g, name, "bias", PARAM_VECTOR, &k, 1, 1,
+                                            PARAM_INIT_UNIFORM, 1 / sqrt((double)(in.c * r * r)));
+        l->base.n_params = l->base.n_trainable = 2;
+    }
+    return graph_add_layer(g, &l->base, conv2d_out_shape(&l->geom, &in));
+}

@@ -1,0 +1,93 @@
+/* What a layer is to plan and executor: a type with a few functions, and a private struct that
+ * begins with struct layer. A layer type is one file (src/nn/NAME_layer.c), one row in layers.def
+ * and one builder in layers.h. */
+#ifndef NN_LAYER_H
+#define NN_LAYER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/rng.h"
+#include "kernels/kernels.h"
+#include "nn/graph.h"
+#include "store/store.h"
+#include "tensor/tensor.h"
+
+struct layer_type;
+
+struct layer {
+    const struct layer_type *type;
+    char *name;
+    uint32_t index; /* in graph.layers */
+    uint32_t in[GRAPH_MAX_INPUTS];
+    size_t n_in;
+    uint32_t out;
+    uint32_t params[LAYER_MAX_PARAMS]; /* trainable ones first */
+    size_t n_params, n_trainable;
+};
+
+/* What forward must leave for backward. */
+struct layer_needs {
+    int map_input;    /* input 0 again, lossy allowed */
+    int exact_input;  /* input 0 again, exact */
+    int output_sign;  /* where the output is positive: 1 bit per element, or the kept output */
+    unsigned map_use; /* STORE_USE_ bit of the map */
+    enum store_piece side_piece;
+    size_t side_bytes; /* exact side data that forward writes (statistics, indices) */
+};
+
+/* Batch-dependent settings of one step. */
+struct layer_context {
+    const struct kernels *kernels;
+    int n_threads;
+    int training;
+    size_t bn_group; /* > 0 */
+    uint64_t seed, step;
+};
+
+/* Everything one call works on. All tensors have the batch's n. */
+struct layer_io {
+    const struct layer_context *ctx;
+    real *params[LAYER_MAX_PARAMS];  /* in the layer's order */
+    real *dparams[LAYER_MAX_PARAMS]; /* backward: gradients of the trainable ones, overwritten */
+    struct tensor x[GRAPH_MAX_INPUTS], y;   /* forward; backward: x[0] if needed again */
+    struct tensor dy, dx[GRAPH_MAX_INPUTS]; /* backward */
+    int want_dx[GRAPH_MAX_INPUTS];
+    int accumulate[GRAPH_MAX_INPUTS]; /* dx += instead of dx = */
+    void *side;                       /* exact side data [needs.side_bytes], NULL in evaluation */
+    uint8_t *signs; /* sign bits; NULL: not kept (evaluation), or y is kept instead */
+    void *workspace;
+    int recompute; /* forward again for a lost map: reads `side`, changes no state */
+};
+
+enum layer_phase { LAYER_FORWARD, LAYER_BACKWARD };
+
+struct layer_type {
+    const char *name, *summary;
+    int forward_in_place;  /* y may be x[0] (and x[1]) */
+    int backward_in_place; /* dx[0] may be dy */
+    int passes_gradient;   /* backward is dx[i] = dy for every input: no work where shared */
+    int recomputable;      /* forward can be run again in backward */
+
+    /* NULL: nothing needed. */
+    void (*needs)(const struct layer *l, const struct shape *x, size_t bn_group,
+                  struct layer_needs *needs);
+    /* NULL: none. x: shape of input 0 with the batch's n. */
+    size_t (*workspace_bytes)(const struct layer *l, const struct layer_context *ctx,
+                              const struct shape *x, enum layer_phase phase, int want_dx);
+    /* NULL: 0. Multiply-adds of one image. */
+    double (*macs)(const struct layer *l, const struct shape *x);
+    void (*forward)(const struct layer *l, struct layer_io *io);
+    void (*backward)(const struct layer *l, struct layer_io *io); /* NULL if passes_gradient */
+    /* NULL: no attributes worth printing. "3x3 s2 p1". */
+    void (*describe)(const struct layer *l, char *buf, size_t cap);
+};
+
+const struct layer_type *const *layer_types(size_t *n);
+
+/* Allocates a private struct of `bytes` (beginning with struct layer) with its name copied. On
+ * failure sets g->err and returns NULL. */
+void *layer_new(struct graph *g, const struct layer_type *type, size_t bytes, const char *name,
+                uint32_t x);
+
+#endif

@@ -1,0 +1,110 @@
+/* The memory plan: what one training or evaluation step does, and where every buffer lies.
+ *
+ * plan_make turns graph, policy and batch size into a list of steps over numbered buffers. The life
+ * of each buffer (first to last step) is known, so all of them get an offset in one arena before the
+ * first step, and the training loop allocates nothing. A smaller batch runs the same plan: its
+ * buffers are shorter, their places stay. The plan is only read by the executor, which keeps its
+ * own account of what is alive (nn/exec.h); the two must agree. */
+#ifndef NN_PLAN_H
+#define NN_PLAN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+#include "nn/graph.h"
+#include "nn/layer.h"
+#include "store/store.h"
+
+#define PLAN_NONE (-1)
+#define PLAN_IMAGE (-2) /* the batch's images: outside the arena */
+
+enum plan_buffer_kind {
+    PLAN_VALUE,     /* a forward value; owner: value */
+    PLAN_RESTORED,  /* a map decoded or recomputed for backward; owner: value */
+    PLAN_SLOT,      /* an encoded map; owner: value */
+    PLAN_SIDE,      /* exact side data; owner: layer */
+    PLAN_SIGNS,     /* ReLU sign bits; owner: layer */
+    PLAN_GRAD,      /* gradient of a value; owner: value */
+    PLAN_DPARAM,    /* gradient of a parameter; owner: parameter */
+    PLAN_WORKSPACE, /* scratch of one step; owner: step */
+};
+
+struct plan_buffer {
+    enum plan_buffer_kind kind;
+    enum mem_tag tag;
+    uint32_t owner;
+    size_t bytes;       /* for the plan's batch size */
+    size_t first, last; /* steps, both included */
+    size_t offset;      /* in the arena, a multiple of 64 */
+};
+
+enum plan_step_kind {
+    PLAN_FORWARD,
+    PLAN_ENCODE,    /* value -> slot */
+    PLAN_LOSS,      /* logits -> loss, and their gradient in place when training */
+    PLAN_DECODE,    /* slot -> restored map */
+    PLAN_RECOMPUTE, /* a layer's forward again, into a restored map */
+    PLAN_BACKWARD,
+    PLAN_UPDATE, /* hand the layer's parameter gradients on */
+};
+
+/* Buffers by number, or PLAN_NONE / PLAN_IMAGE. */
+struct plan_step {
+    enum plan_step_kind kind;
+    uint32_t layer; /* FORWARD, RECOMPUTE, BACKWARD, UPDATE */
+    uint32_t value; /* ENCODE, DECODE */
+    int x[GRAPH_MAX_INPUTS], y, side, signs, workspace;
+    int slot;
+    int dy, dx[GRAPH_MAX_INPUTS];
+    int accumulate[GRAPH_MAX_INPUTS];
+    int dparam[LAYER_MAX_PARAMS];
+    /* Buffers that begin, and end, to live here: plan.order[acquire .. acquire+n_acquire). */
+    size_t acquire, n_acquire, release, n_release;
+};
+
+/* What becomes of a value between forward and backward. */
+struct plan_value {
+    int kept;                   /* needed again in backward */
+    struct store_choice choice; /* meaningful if kept */
+    struct store_map map;       /* as the policy was asked, n = the plan's batch */
+};
+
+struct plan {
+    size_t n;     /* batch size */
+    int training; /* else: forward only */
+    struct plan_step *steps;
+    size_t n_steps, cap_steps;
+    struct plan_buffer *buffers;
+    size_t n_buffers, cap_buffers;
+    uint32_t *order;           /* of buffers; see plan_step */
+    struct plan_value *values; /* [graph.n_values]; NULL in evaluation */
+    size_t loss_step;
+    size_t peak_bytes;  /* highest sum of live buffers */
+    size_t peak_step;   /* the first step at which it occurs */
+    size_t arena_bytes; /* extent of the packing, at least peak_bytes */
+    size_t saved_bytes; /* kept at the end of forward, the image included */
+    size_t saved_pieces[STORE_N_PIECES];
+};
+
+struct plan_config {
+    const struct graph *graph;
+    const struct store *store;           /* NULL: evaluation */
+    const struct layer_context *context; /* kernels, n_threads, bn_group */
+    size_t n;
+};
+
+/* ERR_NOMEM, ERR_CONFIG where the policy asks for something impossible. */
+int plan_make(const struct plan_config *cfg, struct plan *out, struct err *err) MUST_USE;
+void plan_fini(struct plan *p);
+
+/* Saved bytes that belong to one layer: its output's map and its side data. For reports. */
+void plan_layer_saved(const struct plan *p, const struct graph *g, const struct layer *l,
+                      size_t pieces[STORE_N_PIECES]);
+
+/* Assigns offsets to all buffers (largest first, lowest free place) and fills the peak and extent.
+ * Called by plan_make. ERR_NOMEM. */
+int plan_pack(struct plan *p, struct err *err) MUST_USE;
+
+#endif
