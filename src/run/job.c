@@ -1,0 +1,186 @@
+#include "run/job.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/str.h"
+
+static int unknown_policy(const char *name, struct err *err)
+{
+    size_t n;
+    const struct store_policy *const *policies = store_policies(&n);
+    struct str list = {0};
+    for (size_t i = 0; i < n; i++) {
+        str_addf(&list, "%s%s", i ? ", " : "", policies[i]->name);
+    }
+    err_set(err, ERR_CONFIG, "storage.policy: unknown policy \"%s\"; valid ones: %s", name,
+            list.s ? list.s : "");
+    str_fini(&list);
+    return (int)err->code;
+}
+
+static int policy_takes(const struct store_policy *p, const char *key)
+{
+    for (const char *const *k = p->keys; *k; k++) {
+        if (strcmp(*k, key) == 0) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* Every storage key that was given must be one of the policy's. */
+static int check_keys(const struct config_storage *s, const struct store_policy *policy,
+                      struct err *err)
+{
+    size_t n, bit = 0;
+    const struct config_key *keys = config_keys(&n);
+    for (size_t i = 0; i < n; i++) {
+        if (!keys[i].in_storage) {
+            continue;
+        }
+        const char *key = strchr(keys[i].path, '.') + 1;
+        int given = s->set >> bit++ & 1;
+        if (!given || strcmp(key, "policy") == 0 || strcmp(key, "label") == 0 ||
+            policy_takes(policy, key)) {
+            continue;
+        }
+        struct str list = {0};
+        for (const char *const *k = policy->keys; *k; k++) {
+            str_addf(&list, "%s%s", k == policy->keys ? "" : ", ", *k);
+        }
+        err_set(err, ERR_CONFIG, "storage.%s: the policy %s does not take it; it takes: %s", key,
+                policy->name, list.len ? list.s : "no settings");
+        str_fini(&list);
+        return (int)err->code;
+    }
+    return 0;
+}
+
+static int parse_group(const char *text, size_t *group, struct err *err)
+{
+    char *end;
+    if (strcmp(text, "map") == 0) {
+        *group = 0;
+        return 0;
+    }
+    unsigned long long v = text[0] >= '0' && text[0] <= '9' ? strtoull(text, &end, 10) : 0;
+    if (v == 0 || *end || v > 1U << 20) {
+        return err_set(err, ERR_CONFIG,
+                       "storage.group: \"%s\" is neither \"map\" nor a number of values from 1 to "
+                       "1048576",
+                       text);
+    }
+    *group = (size_t)v;
+    return 0;
+}
+
+int job_store_params(const struct config_storage *s, const struct store_policy **policy,
+                     struct store_params *params, struct err *err)
+{
+    const struct store_policy *p = store_policy_find(s->policy);
+    if (!p) {
+        return unknown_policy(s->policy, err);
+    }
+    if (check_keys(s, p, err)) {
+        return (int)err->code;
+    }
+    struct store_params out = store_params_default();
+    out.block = (size_t)s->block;
+    out.bits = (unsigned)s->bits;
+    if (parse_group(s->group, &out.group, err)) {
+        return (int)err->code;
+    }
+    out.keep = strcmp(s->keep, "low") == 0    ? CODEC_KEEP_LOW
+               : strcmp(s->keep, "high") == 0 ? CODEC_KEEP_HIGH
+                                              : CODEC_KEEP_BOTH;
+    out.stochastic = strcmp(s->rounding, "stochastic") == 0;
+    out.official = strcmp(s->compat, "official") == 0;
+    if (p->check && p->check(&out, err)) {
+        return err_add(err, "policy %s", p->name);
+    }
+    *policy = p;
+    *params = out;
+    return 0;
+}
+
+static int make_job(const struct config *cfg, size_t storage, uint64_t seed, struct job *job,
+                    struct err *err)
+{
+    const struct config_storage *s = &cfg->storage[storage];
+    const struct store_policy *policy;
+    struct store_params params;
+    if (job_store_params(s, &policy, &params, err)) {
+        return (int)err->code;
+    }
+    *job = (struct job){.storage = storage, .seed = seed};
+    if (s->label[0]) {
+        str_copy(job->label, sizeof job->label, s->label);
+    } else {
+        policy->label(&params, job->label, sizeof job->label);
+    }
+    if (strchr(job->label, '/') || job->label[0] == '.') {
+        return err_set(
+            err, ERR_CONFIG,
+            "storage.label: \"%s\" names a folder and must have no / and no dot in front",
+            job->label);
+    }
+    const char *dir = cfg->output.dir[0] ? cfg->output.dir : "runs/";
+    int len = snprintf(job->dir, sizeof job->dir, "%s%s/%s-seed%llu", dir,
+                       cfg->output.dir[0] ? "" : cfg->name, job->label, (unsigned long long)seed);
+    if (len < 0 || (size_t)len >= sizeof job->dir) {
+        return err_set(err, ERR_CONFIG, "output.dir: the path is longer than %d bytes", JOB_PATH);
+    }
+    return 0;
+}
+
+int job_list_make(const struct config *cfg, struct job_list *out, struct err *err)
+{
+    size_t n = cfg->n_storage * cfg->seed.n;
+    *out = (struct job_list){.jobs = mem_calloc(MEM_OTHER, n, sizeof *out->jobs)};
+    if (!out->jobs) {
+        return err_nomem(err, "the list of runs", n * sizeof *out->jobs);
+    }
+    for (size_t i = 0; i < n; i++) {
+        struct job *job = &out->jobs[i];
+        uint64_t seed = (uint64_t)cfg->seed.item[i % cfg->seed.n];
+        if (make_job(cfg, i / cfg->seed.n, seed, job, err)) {
+            job_list_fini(out);
+            return (int)err->code;
+        }
+        for (size_t j = 0; j < i; j++) {
+            if (strcmp(job->dir, out->jobs[j].dir) == 0) {
+                err_set(err, ERR_CONFIG,
+                        "two runs would write to %s: give one of them a storage.label of its own, "
+                        "or remove the repeated policy or seed",
+                        job->dir);
+                job_list_fini(out);
+                return (int)err->code;
+            }
+        }
+        out->n++;
+    }
+    return 0;
+}
+
+void job_list_fini(struct job_list *l)
+{
+    if (l) {
+        mem_free(l->jobs);
+        *l = (struct job_list){0};
+    }
+}
+
+void job_config(const struct config *cfg, const struct job *job, struct config *own,
+                struct job *single)
+{
+    *own = *cfg;
+    own->storage[0] = cfg->storage[job->storage];
+    own->n_storage = 1;
+    own->seed.item[0] = (int64_t)job->seed;
+    own->seed.n = 1;
+    *single = *job;
+    single->storage = 0;
+}

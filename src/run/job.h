@@ -1,0 +1,41 @@
+/* Jobs: a config with lists (several policies, several seeds) is run as one job per combination,
+ * each with a folder of its own: OUTPUT_DIR/LABEL-seedN. */
+#ifndef RUN_JOB_H
+#define RUN_JOB_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "config/config.h"
+#include "store/store.h"
+
+#define JOB_PATH 1024
+
+struct job {
+    size_t storage; /* index in config.storage */
+    uint64_t seed;
+    char label[64]; /* storage.label, or the policy's own */
+    char dir[JOB_PATH];
+};
+
+struct job_list {
+    struct job *jobs; /* policies outside, seeds inside */
+    size_t n;
+};
+
+/* Translates one storage entry. ERR_CONFIG: unknown policy (lists the valid ones), a key that the
+ * policy does not take, a value without meaning. */
+int job_store_params(const struct config_storage *s, const struct store_policy **policy,
+                     struct store_params *params, struct err *err) MUST_USE;
+
+/* All jobs of a config. ERR_CONFIG for bad storage entries and for two jobs with one folder. */
+int job_list_make(const struct config *cfg, struct job_list *out, struct err *err) MUST_USE;
+void job_list_fini(struct job_list *l);
+
+/* The config of one job alone: one policy, one seed. *single is *job with its storage index in
+ * that config. */
+void job_config(const struct config *cfg, const struct job *job, struct config *own,
+                struct job *single);
+
+#endif

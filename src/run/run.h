@@ -1,0 +1,53 @@
+/* What division-run does, without its command line: train one job, evaluate, plan, sweep.
+ *
+ * A job writes into its folder:
+ *   config.yaml         the resolved config of this job alone
+ *   run.yaml            the record: what ran, on what, how it ended
+ *   epochs.csv          a row per finished epoch; steps.csv on request
+ *   model.safetensors   the weights after the last finished epoch
+ *   best.safetensors    the weights of the best epoch (highest test_top1) */
+#ifndef RUN_RUN_H
+#define RUN_RUN_H
+
+#include <stddef.h>
+#include <stdio.h>
+
+#include "base/err.h"
+#include "config/config.h"
+#include "report/columns.h"
+#include "report/summary.h"
+#include "run/job.h"
+#include "run/session.h"
+#include "train/trainer.h"
+
+/* How a run tells what it does; each function may be NULL. */
+struct run_events {
+    void *ctx;
+    /* The job begins: what it is. */
+    void (*begin)(void *ctx, const struct session *s);
+    void (*step)(void *ctx, const struct train_step_info *info);
+    void (*epoch)(void *ctx, const struct epoch_row *row);
+    int (*should_stop)(void *ctx); /* asked often; non-zero ends the run with ERR_INTERRUPTED */
+};
+
+/* Trains one job into its folder (made new; with force over an old one). ERR_DIVERGED and
+ * ERR_INTERRUPTED leave all files complete up to the last finished epoch. */
+int run_train(const struct config *cfg, const struct job *job, int force,
+              const struct run_events *events, struct err *err) MUST_USE;
+
+/* Test loss, top-1 and top-5 of model.init (required: ERR_CONFIG). logits_path: NULL, or where to
+ * write the logits (n_test, classes) as .npy. */
+int run_evaluate(const struct config *cfg, const struct job *job, const char *logits_path,
+                 struct eval_result *out, struct err *err) MUST_USE;
+
+/* Resolved config, network and memory of one job, as text. Touches no data. */
+int run_plan_write(const struct config *cfg, const struct job *job, FILE *fp, struct err *err)
+    MUST_USE;
+
+/* Fills a summary row from what a finished or broken job left in its folder. */
+void run_summary(const struct config *cfg, const struct job *job, struct summary_row *row);
+
+/* "done", "diverged", "interrupted", "failed". */
+const char *run_status_name(const struct err *err);
+
+#endif

@@ -1,0 +1,281 @@
+#include "run/session.h"
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/str.h"
+#include "base/sys.h"
+#include "data/loader.h"
+#include "models/models.h"
+#include "run/weights.h"
+
+static int parse_augment(struct session *s, struct err *err)
+{
+    const struct config_texts *names = &s->cfg.data.augment;
+    for (size_t i = 0; i < names->n; i++) {
+        int ok;
+        s->augment |= augment_find(names->item[i], &ok);
+        if (!ok) {
+            size_t n;
+            const char *const *valid = augment_names(&n);
+            struct str list = {0};
+            for (size_t j = 0; j < n; j++) {
+                str_addf(&list, "%s%s", j ? ", " : "", valid[j]);
+            }
+            err_set(err, ERR_CONFIG, "data.augment: unknown augmentation \"%s\"; valid ones: %s",
+                    names->item[i], list.s ? list.s : "");
+            str_fini(&list);
+            return (int)err->code;
+        }
+    }
+    if ((s->augment & AUGMENT_CROP4) && (s->augment & AUGMENT_CROP4_REFLECT)) {
+        return err_set(err, ERR_CONFIG,
+                       "data.augment: crop4 and crop4_reflect exclude each other: keep one");
+    }
+    return 0;
+}
+
+static int init_data(struct session *s, struct err *err)
+{
+    const struct config *c = &s->cfg;
+    s->data_config = (struct dataset_config){
+        .name = s->cfg.data.name,
+        .path = s->cfg.data.path,
+        .limit = (size_t)c->data.limit,
+        .test_limit = (size_t)c->data.test_limit,
+        .allow_partial = c->data.allow_partial,
+        .seed = s->job.seed,
+        .size = (size_t)c->data.size,
+        .channels = (size_t)c->data.channels,
+        .classes = (size_t)c->model.classes,
+    };
+    return parse_augment(s, err) || dataset_describe(&s->data_config, &s->info, err)
+               ? (int)err->code
+               : 0;
+}
+
+static int init_graph(struct session *s, struct err *err)
+{
+    const struct config *c = &s->cfg;
+    size_t classes = c->model.classes ? (size_t)c->model.classes : s->info.classes;
+    if (classes < s->info.classes) {
+        return err_set(err, ERR_CONFIG, "model.classes: %zu, but the data set %s has %zu classes",
+                       classes, c->data.name, s->info.classes);
+    }
+    struct model_config mc = {.name = c->model.name,
+                              .channels = s->info.channels,
+                              .height = s->info.height,
+                              .width = s->info.width,
+                              .classes = classes,
+                              .dropout = c->model.dropout};
+    if (model_form_parse(c->model.form, &mc.form, err) || model_build(&mc, &s->graph, err)) {
+        return (int)err->code;
+    }
+    size_t bn_group = (size_t)c->train.bn_group;
+    if (graph_check_batch(&s->graph, s->batch_size, bn_group, err)) {
+        return (int)err->code;
+    }
+    size_t last = s->info.n_train % s->batch_size;
+    if (last && !c->train.drop_last && s->info.n_train > s->batch_size) {
+        return graph_check_batch(&s->graph, last, bn_group, err);
+    }
+    return 0;
+}
+
+static struct layer_context plan_context(const struct session *s)
+{
+    size_t group = (size_t)s->cfg.train.bn_group;
+    return (struct layer_context){.kernels = &s->kernels,
+                                  .n_threads = s->n_threads,
+                                  .training = 1,
+                                  .bn_group = group ? group : s->batch_size};
+}
+
+/* What `normal` would save: the numerator of saved_ratio. */
+static int plan_normal(struct session *s, struct err *err)
+{
+    struct store normal;
+    struct store_params params = store_params_default();
+    struct layer_context context = plan_context(s);
+    if (store_open(&normal, "normal", &params, &s->kernels, s->n_threads, err)) {
+        return (int)err->code;
+    }
+    struct plan_config pc = {
+        .graph = &s->graph, .store = &normal, .context = &context, .n = s->batch_size};
+    struct plan plan;
+    if (plan_make(&pc, &plan, err) == 0) {
+        s->normal_saved_bytes = plan.saved_bytes;
+        plan_fini(&plan);
+    }
+    store_close(&normal);
+    return (int)err->code;
+}
+
+int session_init(struct session *s, const struct config *cfg, const struct job *job,
+                 struct err *err)
+{
+    *s = (struct session){.cfg = *cfg, .job = *job};
+    s->memory.base = sys_resident_bytes();
+    s->n_threads = cfg->run.threads ? (int)cfg->run.threads : sys_n_cpus();
+#ifdef _OPENMP
+    omp_set_dynamic(0);
+    omp_set_num_threads(s->n_threads);
+#endif
+    s->batch_size = (size_t)cfg->train.batch_size;
+    s->eval_batch_size = cfg->train.eval_batch_size ? (size_t)cfg->train.eval_batch_size
+                                                    : s->batch_size;
+    const struct store_policy *policy;
+    struct store_params params;
+    if (kernels_fill(&s->kernels, cfg->kernels.isa, err) ||
+        kernels_set_algorithm(&s->kernels, cfg->kernels.algorithm, err) || init_data(s, err) ||
+        init_graph(s, err) ||
+        job_store_params(&cfg->storage[job->storage], &policy, &params, err) ||
+        store_open(&s->store, policy->name, &params, &s->kernels, s->n_threads, err) ||
+        plan_normal(s, err)) {
+        session_fini(s);
+        return (int)err->code;
+    }
+    return 0;
+}
+
+void session_fini(struct session *s)
+{
+    if (!s) {
+        return;
+    }
+    if (s->store.policy) {
+        store_close(&s->store);
+    }
+    graph_fini(&s->graph);
+    dataset_close(s->dataset);
+    *s = (struct session){0};
+}
+
+int session_plan(const struct session *s, struct plan *plan, struct err *err)
+{
+    struct layer_context context = plan_context(s);
+    struct plan_config pc = {
+        .graph = &s->graph, .store = &s->store, .context = &context, .n = s->batch_size};
+    return plan_make(&pc, plan, err);
+}
+
+int session_open_data(struct session *s, struct err *err)
+{
+    /* dataset_open reads strings of this session's own config, which outlives it. */
+    if (dataset_open(&s->data_config, &s->dataset, err)) {
+        return (int)err->code;
+    }
+    s->info = s->dataset->info;
+    if (s->info.classes > s->graph.values[s->graph.output].shape.c) {
+        return err_set(err, ERR_CONFIG, "model.classes: %zu, but the data set %s has %zu classes",
+                       s->graph.values[s->graph.output].shape.c, s->cfg.data.name, s->info.classes);
+    }
+    return 0;
+}
+
+/* --- memory --------------------------------------------------------------------------------- */
+
+size_t session_planned_peak_bytes(const struct session *s)
+{
+    const struct session_memory *m = &s->memory;
+    return m->params + m->momentum + m->data + m->peak;
+}
+
+size_t session_expected_process_bytes(const struct session *s)
+{
+    const struct session_memory *m = &s->memory;
+    return m->base + m->params + m->momentum + m->data + m->arena;
+}
+
+/* Linux gives memory out before it has it; a run that cannot fit must not end by the kernel's
+ * hand. */
+static int check_machine(const struct session *s, struct err *err)
+{
+    size_t need = session_expected_process_bytes(s), have = sys_memory_bytes();
+    if (have && need > have) {
+        char a[32], b[32];
+        return err_set(err, ERR_NOMEM,
+                       "this run needs %s of memory and the machine has %s: lower "
+                       "train.batch_size (now %zu) or choose a smaller storage policy or network",
+                       str_bytes(a, (double)need), str_bytes(b, (double)have), s->batch_size);
+    }
+    return 0;
+}
+
+int session_exec(struct session *s, int training, struct exec *exec, struct err *err)
+{
+    size_t n_test = dataset_size(s->dataset, DATA_TEST);
+    size_t eval = s->eval_batch_size < n_test ? s->eval_batch_size : n_test;
+    struct exec_config ec = {.graph = &s->graph,
+                             .store = training ? &s->store : NULL,
+                             .kernels = &s->kernels,
+                             .n_threads = s->n_threads,
+                             .batch_size = s->batch_size,
+                             .eval_batch_size = eval,
+                             .bn_group = (size_t)s->cfg.train.bn_group,
+                             .seed = s->job.seed,
+                             .label_smoothing = s->cfg.train.label_smoothing};
+    s->memory.params = graph_param_bytes(&s->graph);
+    s->memory.momentum = graph_momentum_bytes(&s->graph);
+    s->memory.data = s->dataset->memory_bytes + loader_bytes(&s->info, eval, n_test) +
+                     (training ? loader_bytes(&s->info, s->batch_size, s->info.n_train) : 0);
+    if (check_machine(s, err) || graph_alloc_params(&s->graph, err)) {
+        return (int)err->code;
+    }
+    graph_init_params(&s->graph, s->job.seed);
+    if (s->cfg.model.init[0] && weights_load(&s->graph, s->cfg.model.init, err)) {
+        return err_add(err, "model.init");
+    }
+    if (exec_init(exec, &ec, err)) {
+        return (int)err->code;
+    }
+    s->memory.peak = exec_planned_peak_bytes(exec);
+    s->memory.arena = exec->arena_bytes;
+    if (check_machine(s, err)) {
+        exec_fini(exec);
+        return (int)err->code;
+    }
+    return 0;
+}
+
+int session_train_config(const struct session *s, struct exec *exec, struct train_config *out,
+                         struct err *err)
+{
+    const struct config *c = &s->cfg;
+    *out = (struct train_config){
+        .exec = exec,
+        .train = s->dataset,
+        .test = s->dataset,
+        .batch_size = s->batch_size,
+        .eval_batch_size = s->eval_batch_size,
+        .epochs = (size_t)c->train.epochs,
+        .max_steps = (size_t)c->train.max_steps,
+        .eval_every = (size_t)c->train.eval_every,
+        .shuffle = c->data.shuffle,
+        .drop_last = c->train.drop_last,
+        .augment = s->augment,
+        .seed = s->job.seed,
+        .sgd = {.momentum = c->train.momentum,
+                .weight_decay = c->train.weight_decay,
+                .nesterov = c->train.nesterov},
+        .schedule = {.lr = c->train.lr,
+                     .gamma = c->train.gamma,
+                     .epochs = (size_t)c->train.epochs,
+                     .warmup_epochs = c->train.warmup_epochs,
+                     .n_milestones = c->train.milestones.n},
+    };
+    for (size_t i = 0; i < c->train.milestones.n; i++) {
+        out->schedule.milestones[i] = (size_t)c->train.milestones.item[i];
+        if (i && out->schedule.milestones[i] <= out->schedule.milestones[i - 1]) {
+            return err_set(err, ERR_CONFIG, "train.milestones: they must rise: %zu after %zu",
+                           out->schedule.milestones[i], out->schedule.milestones[i - 1]);
+        }
+    }
+    if (c->train.nesterov && c->train.momentum <= 0) {
+        return err_set(err, ERR_CONFIG, "train.nesterov: needs a train.momentum above 0");
+    }
+    return schedule_kind_parse(c->train.schedule, &out->schedule.kind, err);
+}

@@ -1,0 +1,68 @@
+/* A session: one job of a config with everything it needs built, from the config to the executor.
+ * Without data it can be planned and described; opened, it can train or evaluate. */
+#ifndef RUN_SESSION_H
+#define RUN_SESSION_H
+
+#include <stddef.h>
+
+#include "base/err.h"
+#include "config/config.h"
+#include "data/dataset.h"
+#include "kernels/kernels.h"
+#include "nn/exec.h"
+#include "nn/graph.h"
+#include "run/job.h"
+#include "store/store.h"
+#include "train/trainer.h"
+
+/* Bytes that a run will need, item by item. */
+struct session_memory {
+    size_t params, momentum; /* weights and running statistics; momentum */
+    size_t data;             /* batches of the loaders, data sets held in memory */
+    size_t peak;             /* highest sum of live buffers in the arena */
+    size_t arena;            /* the arena's extent */
+    size_t base;             /* resident before anything of this was allocated */
+};
+
+struct session {
+    struct config cfg;
+    struct job job;
+    int n_threads;
+    size_t batch_size, eval_batch_size;
+    unsigned augment;
+    struct dataset_config data_config;
+    struct dataset_info info;
+    struct dataset *dataset; /* NULL until session_open_data */
+    struct kernels kernels;
+    struct graph graph;
+    struct store store;
+    size_t normal_saved_bytes; /* what `normal` saves for this network and batch */
+    struct session_memory memory;
+};
+
+/* Builds all that needs no data: checks the config's meaning, kernels, network, policy. Sets the
+ * number of OpenMP threads. ERR_CONFIG, ERR_SHAPE, ERR_UNSUPPORTED, ERR_NOMEM. */
+int session_init(struct session *s, const struct config *cfg, const struct job *job,
+                 struct err *err) MUST_USE;
+void session_fini(struct session *s);
+
+/* The training plan for the config's batch size (for --plan, and what session_exec will use). */
+int session_plan(const struct session *s, struct plan *plan, struct err *err) MUST_USE;
+
+/* Opens and checks the data set; clips nothing: a batch larger than the set is ERR_CONFIG. */
+int session_open_data(struct session *s, struct err *err) MUST_USE;
+
+/* Parameters (drawn from the seed, or read from model.init), plans and arena. training = 0:
+ * evaluation only. ERR_NOMEM if the run cannot fit into this machine's memory. */
+int session_exec(struct session *s, int training, struct exec *exec, struct err *err) MUST_USE;
+
+/* The trainer's settings from the config. */
+int session_train_config(const struct session *s, struct exec *exec, struct train_config *out,
+                         struct err *err) MUST_USE;
+
+/* planned_peak_bytes: parameters, momentum, data, and the arena's live peak. */
+size_t session_planned_peak_bytes(const struct session *s);
+/* What the process's high-water mark should come to. */
+size_t session_expected_process_bytes(const struct session *s);
+
+#endif

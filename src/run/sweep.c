@@ -1,0 +1,111 @@
+#include "run/sweep.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "run/run.h"
+
+static const char self[] = "/proc/self/exe";
+
+/* argv with "--job N" behind the program's name. */
+static char **job_argv(char *const *argv, char number[32])
+{
+    size_t n = 0;
+    while (argv[n]) {
+        n++;
+    }
+    char **out = mem_calloc(MEM_OTHER, n + 3, sizeof *out);
+    static char option[] = "--job";
+    if (out) {
+        out[0] = argv[0];
+        out[1] = option;
+        out[2] = number;
+        memcpy(out + 3, argv + 1, (n - 1) * sizeof *out);
+    }
+    return out;
+}
+
+/* Waits for the job, handing signals on. Returns its exit status, 128 + signal if it was killed.
+ * Looks every 50 ms: a signal that arrives just before a blocking wait would be missed. */
+static int wait_for(pid_t pid, int (*pending_signal)(void))
+{
+    static const struct timespec pause = {.tv_nsec = 50 * 1000 * 1000};
+    int status, sent = 0;
+    pid_t done;
+    while ((done = waitpid(pid, &status, WNOHANG)) == 0 || (done < 0 && errno == EINTR)) {
+        int sig = pending_signal ? pending_signal() : 0;
+        if (sig && sig != sent) {
+            kill(pid, sig);
+            sent = sig;
+        }
+        nanosleep(&pause, NULL);
+    }
+    if (done < 0) {
+        return 1;
+    }
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+static int start_job(const struct sweep_options *opt, size_t number_of_job, pid_t *pid,
+                     struct err *err)
+{
+    char number[32];
+    snprintf(number, sizeof number, "%zu", number_of_job);
+    char **argv = job_argv(opt->argv, number);
+    if (!argv) {
+        return err_nomem(err, "the job's arguments", sizeof *argv);
+    }
+    fflush(NULL); /* nothing buffered may be written twice */
+    *pid = fork();
+    if (*pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGTERM); /* the job ends with a parent that was killed */
+        execv(self, argv);
+        _exit(127);
+    }
+    mem_free(argv);
+    if (*pid < 0) {
+        return err_sys(err, ERR_IO, errno, "cannot start a process for the job");
+    }
+    return 0;
+}
+
+/* The word for a job's exit status, as in division-run(1). */
+static const char *status_word(int status)
+{
+    switch (status) {
+    case 0: return "done";
+    case 5: return "diverged";
+    case 130:
+    case 143: return "interrupted";
+    default: return "failed";
+    }
+}
+
+int sweep_run(const struct config *cfg, const struct job_list *jobs,
+              const struct sweep_options *opt, struct summary_row *rows, size_t *n_rows,
+              int *status, struct err *err)
+{
+    *n_rows = 0;
+    *status = 0;
+    for (size_t i = 0; i < jobs->n && *status == 0; i++) {
+        pid_t pid = 0;
+        if (start_job(opt, opt->first_number + i, &pid, err)) {
+            return (int)err->code;
+        }
+        *status = wait_for(pid, opt->pending_signal);
+        if (*status == 127) {
+            return err_set(err, ERR_IO, "cannot run %s again for the next job", self);
+        }
+        run_summary(cfg, &jobs->jobs[i], &rows[i]);
+        snprintf(rows[i].status, sizeof rows[i].status, "%s", status_word(*status));
+        *n_rows = i + 1;
+    }
+    return 0;
+}
