@@ -249,6 +249,7 @@ Suite *mem_suite(void)
 {
     Suite *s = suite_create("mem");
     TCase *t = tcase_create("mem");
+    tcase_set_timeout(t, 60); /* of wall time, on a machine that may be busy */
     tcase_add_test(t, blocks_are_zeroed_aligned_and_writable_to_the_last_byte);
     tcase_add_test(t, reused_memory_is_zeroed_too);
     tcase_add_test(t, ledger_counts_each_tag);

@@ -313,6 +313,7 @@ Suite *npy_suite(void)
 {
     Suite *s = suite_create("npy");
     TCase *t = tcase_create("npy");
+    tcase_set_timeout(t, 60); /* of wall time, on a machine that may be busy */
     tcase_add_checked_fixture(t, set_up, tear_down);
     tcase_add_test(t, round_trip_with_any_number_of_dims);
     tcase_add_test(t, written_bytes_are_numpys);

@@ -220,6 +220,7 @@ Suite *safetensors_hostile_suite(void)
 {
     Suite *s = suite_create("safetensors, hostile");
     TCase *t = tcase_create("hostile");
+    tcase_set_timeout(t, 60); /* of wall time, on a machine that may be busy */
     tcase_add_checked_fixture(t, set_up, tear_down);
     tcase_add_loop_test(t, bad_header_is_a_format_error, 0,
                         (int)(sizeof bad_headers / sizeof bad_headers[0]));
