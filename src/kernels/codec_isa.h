@@ -1,0 +1,60 @@
+/* Inner kernels of the codec for one ISA; called by the drivers in codec.c only. */
+#ifndef KERNELS_CODEC_ISA_H
+#define KERNELS_CODEC_ISA_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/real.h"
+#include "base/rng.h"
+
+/* One sample: its shape, how it is coded, and where the sections of its code lie. The format is
+ * described in codec.h. */
+struct codec_unit {
+    size_t h, w, c;
+    size_t block_h, block_w; /* pixels of a whole block; 0: no means, L = 0 */
+    size_t n_rows, n_cols;   /* blocks, partial ones included */
+    size_t means_stride;     /* channels from one block's means to the next's */
+    size_t group;            /* CODEC_GROUP: values per run, a multiple of CODEC_TILE */
+    unsigned bits;           /* 1, 2, 4, 8 */
+    int stochastic;
+    int has_means;              /* means are stored and added on decoding */
+    int has_codes;              /* ranges and codes are stored; else the means are all there is */
+    size_t ranges_at, codes_at; /* byte offsets in the sample's code; means are at 0 */
+    struct rng rng;
+    uint64_t sample; /* index of the sample, for its random bits */
+};
+
+/* CODEC_GROUP works on tiles of 128 consecutive values, 8 "pixels" of 16 "channels". */
+#define CODEC_TILE 128
+#define CODEC_TILE_LANES 16
+
+struct codec_kernels {
+    /* Channels c0..c1-1 of one sample x (pixels `stride` apart) into the sample's code at dst.
+     * Block means of channel ch go to `means` [n_rows * n_cols][means_stride], place ch - c0
+     * (bf16, any alignment): a part of dst, or scratch if they are not kept; NULL without
+     * blocks. */
+    void (*encode_map)(const struct codec_unit *u, const real *x, size_t stride, size_t c0,
+                       size_t c1, unsigned char *means, unsigned char *dst);
+    /* Rows h0..h1-1, channels c0..c1-1 into out, whose first value is that of (h0, c0). */
+    void (*decode_map)(const struct codec_unit *u, const unsigned char *src, size_t h0, size_t h1,
+                       size_t c0, size_t c1, real *out, size_t stride);
+    /* Groups g0..g1-1 of one sample. */
+    void (*encode_group)(const struct codec_unit *u, const real *x, size_t stride, size_t g0,
+                         size_t g1, unsigned char *dst);
+    void (*decode_group)(const struct codec_unit *u, const unsigned char *src, size_t h0, size_t h1,
+                         size_t c0, size_t c1, real *out, size_t stride);
+    /* As encode_map and decode_map, in the official arithmetic. */
+    void (*encode_official)(const struct codec_unit *u, const real *x, size_t stride, size_t c0,
+                            size_t c1, unsigned char *means, unsigned char *dst);
+    void (*decode_official)(const struct codec_unit *u, const unsigned char *src, size_t h0,
+                            size_t h1, size_t c0, size_t c1, real *out, size_t stride);
+};
+
+/* Each lays its functions over *k. */
+void codec_kernels_fill_ref(struct codec_kernels *k);
+void codec_kernels_fill_base(struct codec_kernels *k);
+void codec_kernels_fill_avx2(struct codec_kernels *k);
+void codec_kernels_fill_avx512(struct codec_kernels *k);
+
+#endif

@@ -1,0 +1,499 @@
+/* Implicit GEMM: register tiles that read the input through one pointer per pixel, displaced by a
+ * constant per filter tap. No patch matrix exists.
+ *
+ * Forward and data gradient: tasks are (block of filters) x (chunk of output rows or of images).
+ * Where taps can fall into the padding, the input rows of a chunk are first copied into a strip
+ * with the padding written out: one copy per input value, against taps*filters multiplications,
+ * and then no pixel needs a test. Elsewhere the tensor is read in place. In a dense strip the taps
+ * of a filter row are neighbours in memory and run as one tap with n_b times the channels. The
+ * weights of a block are contiguous (packed unless they already are); a pass takes as many taps and
+ * channels as leave them in half of a 1 MiB L2, further passes add to the output.
+ *
+ * Weight gradient: tiles of channels x filters stay in registers over a group of pixels (some rows
+ * of an image, or several images). Groups are dealt to a fixed number of parts with sums of their
+ * own, added in order at the end: the same bits for any number of threads. When the gradient is too
+ * large for enough copies of it, (tap, 64 channels) are tasks too. */
+#include "kernels/conv_priv.h"
+
+#include <string.h>
+
+enum {
+    PASS_ROWS = 2048,            /* taps x channels of one pass: with 64 filters, 512 KiB */
+    PASS_TAPS = 64,              /* of one pass, for the table of offsets */
+    CHUNK_PIXELS = 512,          /* enough that the last, partly filled tile of a chunk is cheap */
+    MIN_CHUNK_PIXELS = 64,       /* for small problems, so that there are chunks to share */
+    STRIP_ELEMENTS = 1 << 16,    /* 256 KiB: strip and weights share L2 */
+    GROUP_PIXELS = 256,          /* weight gradient: pixels between loads of the accumulators */
+    TASK_CHANNELS = 64,          /* weight gradient: channels of a task when taps are tasks */
+    MIN_PACK_PARALLEL = 1 << 14, /* elements; below, a parallel region costs more than the copy */
+};
+
+static int igemm_supports(const struct conv_kernels *k, const struct conv_geom *g,
+                          const struct shape *x, enum conv_op op)
+{
+    (void)g;
+    (void)x;
+    (void)op;
+    return k->lanes > 0;
+}
+
+/* --- forward and data gradient ----------------------------------------------------------------- */
+
+/* How a problem is cut; by sizes alone. */
+struct chunks {
+    size_t images, rows;     /* of a chunk; images > 1 only with all rows */
+    size_t blocks_per_image; /* row blocks */
+    size_t n;
+    int has_strip;
+    size_t strip_h, strip_w; /* pixels per image of a full chunk */
+};
+
+static struct chunks chunks_of(const struct conv_gather *p)
+{
+    const size_t n_pixels = p->n * p->out_h * p->out_w;
+    const size_t target = max_size(MIN_CHUNK_PIXELS,
+                                   min_size(CHUNK_PIXELS, n_pixels / (32 * p->out_w) * p->out_w));
+    struct chunks c = {.has_strip = !conv_gather_is_inside(p)};
+
+    c.strip_w = (p->out_w - 1) * p->step + p->n_b;
+    c.rows = min_size(max_size(1, target / p->out_w), p->out_h);
+    if (c.has_strip) {
+        /* rows*step + n_a - step input rows must fit */
+        const size_t fit = STRIP_ELEMENTS / (c.strip_w * p->in_c);
+        c.rows = fit > p->n_a ? min_size(c.rows, (fit - p->n_a) / p->step + 1) : 1;
+    }
+    c.strip_h = (c.rows - 1) * p->step + p->n_a;
+    c.images = 1;
+    if (c.rows == p->out_h) {
+        c.images = max_size(1, min_size(p->n, target / (p->out_h * p->out_w)));
+        if (c.has_strip) {
+            const size_t fit = STRIP_ELEMENTS / (c.strip_h * c.strip_w * p->in_c);
+            c.images = max_size(1, min_size(c.images, fit));
+        }
+    }
+    c.blocks_per_image = div_up(p->out_h, c.rows);
+    c.n = div_up(p->n, c.images) * c.blocks_per_image;
+    return c;
+}
+
+static size_t strip_elements(const struct conv_gather *p)
+{
+    const struct chunks c = chunks_of(p);
+    return c.has_strip ? line_up(c.images * c.strip_h * c.strip_w * p->in_c) : 0;
+}
+
+/* The input of one chunk: tap (0, 0) of output pixel (n, i, j), counted within the chunk, at
+ * origin + n*image + i*row + j*col; tap (a, b) is a*tap_a + b*tap_b behind it. */
+struct chunk_input {
+    const real *origin;
+    size_t image, row, col, tap_a, tap_b;
+    const real *next; /* the next chunk's input in memory, to be fetched meanwhile */
+    size_t n_next;    /* its elements */
+};
+
+/* One output chunk: images [n0, n0 + n), rows [i0, i0 + rows). */
+struct chunk {
+    size_t n0, n, i0, rows;
+};
+
+/* Copies the input rows of the chunk, padding written out as zeros. */
+static void fill_strip(const struct conv_gather *p, const struct chunk *k, size_t strip_h,
+                       size_t strip_w, real *strip)
+{
+    const ptrdiff_t y0 = (ptrdiff_t)(k->i0 * p->step) + p->off_a, x0 = p->off_b;
+    const size_t c = p->in_c, row = strip_w * c;
+    /* Columns [left, right) of a strip row are inside the map. */
+    const size_t left = x0 < 0 ? min_size((size_t)-x0, strip_w) : 0;
+    const ptrdiff_t inside = (ptrdiff_t)p->in_w - x0;
+    const size_t right = inside > (ptrdiff_t)left ? min_size((size_t)inside, strip_w) : left;
+
+    for (size_t n = k->n0; n < k->n0 + k->n; n++) {
+        for (size_t i = 0; i < strip_h; i++, strip += row) {
+            const ptrdiff_t y = y0 + (ptrdiff_t)i;
+            if (y < 0 || y >= (ptrdiff_t)p->in_h || left == right) {
+                memset(strip, 0, row * sizeof(real));
+                continue;
+            }
+            const real *src = p->in + ((n * p->in_h + (size_t)y) * p->in_w +
+                                       (size_t)(x0 + (ptrdiff_t)left)) *
+                                          p->in_pixel;
+            memset(strip, 0, left * c * sizeof(real));
+            memset(strip + right * c, 0, (strip_w - right) * c * sizeof(real));
+            if (p->in_pixel == c) {
+                memcpy(strip + left * c, src, (right - left) * c * sizeof(real));
+                continue;
+            }
+            for (size_t j = left; j < right; j++, src += p->in_pixel) {
+                memcpy(strip + j * c, src, c * sizeof(real));
+            }
+        }
+    }
+}
+
+static struct chunk_input chunk_input_of(const struct conv_gather *p, const struct chunks *c,
+                                         const struct chunk *k, real *strip)
+{
+    const size_t in_row = p->in_w * p->in_pixel;
+    /* The chunk's first input row, but for off_a; with wide padding it may lie behind the map. */
+    const size_t y = min_size(k->i0 * p->step, p->in_h);
+    const real *const in = p->in + (k->n0 * p->in_h + y) * in_row;
+    struct chunk_input result;
+
+    if (c->has_strip) {
+        const size_t strip_h = (k->rows - 1) * p->step + p->n_a, row = c->strip_w * p->in_c;
+        fill_strip(p, k, strip_h, c->strip_w, strip);
+        result = (struct chunk_input){.origin = strip,
+                                      .image = strip_h * row,
+                                      .row = p->step * row,
+                                      .col = p->step * p->in_c,
+                                      .tap_a = row,
+                                      .tap_b = p->in_c};
+    } else {
+        result = (struct chunk_input){.origin = in + (size_t)p->off_a * in_row +
+                                                (size_t)p->off_b * p->in_pixel,
+                                      .image = p->in_h * in_row,
+                                      .row = p->step * in_row,
+                                      .col = p->step * p->in_pixel,
+                                      .tap_a = in_row,
+                                      .tap_b = p->in_pixel};
+    }
+    const size_t n_rows = k->rows == p->out_h ? k->n * p->in_h : k->rows * p->step;
+    const size_t after = (p->n - k->n0) * p->in_h - y; /* rows from `in` on */
+    result.next = in + min_size(n_rows, after) * in_row;
+    result.n_next = min_size(n_rows, after - min_size(n_rows, after)) * in_row;
+    return result;
+}
+
+struct gather_run {
+    const struct conv_kernels *kernels;
+    const struct conv_gather *p;
+    const real *w; /* [block][tap][channel][filter of the block] */
+    const real *bias;
+    int accumulate;
+};
+
+/* One pass over the pixels of a chunk. out: the chunk's first pixel and filter. */
+static void run_tiles(const struct gather_run *run, const struct chunk *k,
+                      const struct chunk_input *in, real *out, struct conv_tile tile)
+{
+    const struct conv_gather *const p = run->p;
+    const size_t n_p = run->kernels->tile_pixels[div_up(tile.k, run->kernels->lanes)];
+    const real *x[CONV_TILE_MAX_PIXELS];
+    real *y[CONV_TILE_MAX_PIXELS];
+    const real *in_row = in->origin;
+    real *out_row = out;
+    size_t n = 0, i = 0, j = 0;
+    const size_t n_tiles = div_up(k->n * k->rows * p->out_w, n_p);
+    const size_t line = 64 / sizeof(real);
+    const size_t fetch = line_up(div_up(in->n_next, n_tiles));
+    size_t fetched = 0;
+
+    tile.x = x;
+    tile.y = y;
+    for (size_t left = k->n * k->rows * p->out_w; left > 0; left -= tile.n_pixels) {
+        tile.n_pixels = min_size(n_p, left);
+        for (size_t q = 0; q < tile.n_pixels; q++) {
+            x[q] = in_row + j * in->col;
+            y[q] = out_row + j * p->out_col;
+            if (++j < p->out_w) {
+                continue;
+            }
+            j = 0;
+            if (++i == k->rows) {
+                i = 0;
+                n++;
+            }
+            in_row = in->origin + n * in->image + i * in->row;
+            out_row = out + n * p->out_image + i * p->out_row;
+        }
+        for (size_t q = tile.n_pixels; q < n_p; q++) {
+            x[q] = x[0];
+            y[q] = y[0];
+        }
+        for (const size_t end = min_size(fetched + fetch, in->n_next); fetched < end;
+             fetched += line) {
+            __builtin_prefetch(in->next + fetched, 0, 2);
+        }
+        run->kernels->tile(&tile);
+    }
+}
+
+static size_t block_filters(const struct conv_kernels *k, size_t filters)
+{
+    return min_size(k->max_vectors * k->lanes, filters);
+}
+
+static void run_task(const struct gather_run *run, const struct chunk *k,
+                     const struct chunk_input *in, size_t f0, size_t width)
+{
+    const struct conv_gather *const p = run->p;
+    /* The taps of a filter row are one tap if they are neighbours. */
+    const size_t merged = in->tap_b == p->in_c ? p->n_b : 1;
+    const size_t n_taps = p->n_a * p->n_b / merged, n_b = p->n_b / merged, c = p->in_c * merged;
+    const size_t c_step = min_size(c, PASS_ROWS);
+    const size_t max_taps = min_size(min_size(PASS_ROWS / c_step, PASS_TAPS), n_taps);
+    const size_t t_step = div_up(n_taps, div_up(n_taps, max_taps)); /* passes of like size */
+    const real *const w = run->w + n_taps * c * f0;
+    real *const out = p->out + k->n0 * p->out_image + k->i0 * p->out_row + f0;
+
+    for (size_t t0 = 0; t0 < n_taps; t0 += t_step) {
+        for (size_t c0 = 0; c0 < c; c0 += c_step) {
+            ptrdiff_t offset[PASS_TAPS];
+            struct conv_tile tile = {
+                .offset = offset,
+                .n_taps = min_size(t_step, n_taps - t0),
+                .c = min_size(c_step, c - c0),
+                .w = w + (t0 * c + c0) * width,
+                .w_tap = c * width,
+                .w_ld = width,
+                .k = width,
+                .bias = run->bias ? run->bias + f0 : NULL,
+                .accumulate = run->accumulate || t0 > 0 || c0 > 0,
+            };
+            for (size_t t = 0; t < tile.n_taps; t++) {
+                const size_t a = (t0 + t) / n_b, b = (t0 + t) % n_b;
+                offset[t] = (ptrdiff_t)(a * in->tap_a + b * in->tap_b + c0);
+            }
+            run_tiles(run, k, in, out, tile);
+        }
+    }
+}
+
+static void run_gather(const struct gather_run *run, real *strips, int n_threads)
+{
+    const struct conv_gather *const p = run->p;
+    const struct chunks c = chunks_of(p);
+    const size_t block = block_filters(run->kernels, p->out_c);
+    const size_t n_blocks = div_up(p->out_c, block), strip = strip_elements(p);
+
+    (void)n_threads; /* without OpenMP */
+#pragma omp parallel for num_threads(n_threads) schedule(static)
+    for (size_t task = 0; task < n_blocks * c.n; task++) {
+        const size_t f0 = task / c.n * block, i = task % c.n;
+        const size_t n0 = i / c.blocks_per_image * c.images, i0 = i % c.blocks_per_image * c.rows;
+        const struct chunk k = {.n0 = n0,
+                                .n = min_size(c.images, p->n - n0),
+                                .i0 = i0,
+                                .rows = min_size(c.rows, p->out_h - i0)};
+        const struct chunk_input in = chunk_input_of(p, &c, &k,
+                                                     strips + conv_thread_index() * strip);
+        run_task(run, &k, &in, f0, min_size(block, p->out_c - f0));
+    }
+}
+
+static size_t packed_elements(const struct conv_kernels *k, const struct conv_geom *g,
+                              enum conv_op op)
+{
+    if (op == CONV_FORWARD) {
+        return g->k > block_filters(k, g->k) ? line_up(g->r * g->s * g->c * g->k) : 0;
+    }
+    return line_up(div_up(g->r, g->stride) * div_up(g->s, g->stride) * g->c * g->k);
+}
+
+static void igemm_forward(const struct conv_kernels *k, const struct conv_geom *g,
+                          const struct conv_forward_args *a, void *workspace, int n_threads)
+{
+    const size_t n_packed = packed_elements(k, g, CONV_FORWARD);
+    real *const packed = workspace;
+    struct conv_gather p;
+
+    conv_gather_forward(&p, g, a->x, a->y);
+    struct gather_run run = {.kernels = k, .p = &p, .w = a->w, .bias = a->b};
+    if (n_packed > 0) {
+        conv_gather_pack(&p, g, a->w, 0, block_filters(k, g->k), packed, n_threads);
+        run.w = packed;
+    }
+    run_gather(&run, packed + n_packed, n_threads);
+}
+
+static void igemm_backward_data(const struct conv_kernels *k, const struct conv_geom *g,
+                                const struct conv_backward_data_args *a, void *workspace,
+                                int n_threads)
+{
+    real *const packed = workspace;
+    real *const strips = packed + packed_elements(k, g, CONV_BACKWARD_DATA);
+
+    for (size_t phase = 0; phase < g->stride * g->stride; phase++) {
+        struct conv_gather p;
+        conv_gather_backward_data(&p, g, a->dy, a->dx, phase);
+        if (p.out_h == 0 || p.out_w == 0) {
+            continue;
+        }
+        if (p.n_a == 0 || p.n_b == 0) {
+            conv_gather_no_taps(&p, a->accumulate, n_threads);
+            continue;
+        }
+        const size_t n_packed = p.n_a * p.n_b * p.in_c * p.out_c;
+        conv_gather_pack(&p, g, a->w, 1, block_filters(k, g->c), packed,
+                         n_packed < MIN_PACK_PARALLEL ? 1 : n_threads);
+        run_gather(
+            &(struct gather_run){.kernels = k, .p = &p, .w = packed, .accumulate = a->accumulate},
+            strips, n_threads);
+    }
+}
+
+/* --- weight gradient --------------------------------------------------------------------------- */
+
+/* Pixels of the output, cut into groups by size alone. */
+struct groups {
+    int is_flat; /* 1x1, stride 1: images and rows are one long row */
+    size_t n;
+    size_t images, rows;     /* of a group; images > 1 only with whole images */
+    size_t blocks_per_image; /* row blocks */
+    size_t n_pixels;         /* flat: all */
+};
+
+static struct groups groups_of(const struct conv_geom *g, const struct shape *out)
+{
+    if (conv_is_pointwise(g)) {
+        const size_t n_pixels = shape_pixels(out);
+        return (struct groups){
+            .is_flat = 1, .n = div_up(n_pixels, GROUP_PIXELS), .n_pixels = n_pixels};
+    }
+    const size_t rows = min_size(max_size(1, GROUP_PIXELS / out->w), out->h);
+    const size_t images = rows < out->h ? 1 : max_size(1, GROUP_PIXELS / (out->h * out->w));
+    const size_t blocks = div_up(out->h, rows);
+    return (struct groups){.n = div_up(out->n, images) * blocks,
+                           .images = images,
+                           .rows = rows,
+                           .blocks_per_image = blocks};
+}
+
+/* Outputs [*begin, *end) of one axis whose pixel under filter tap `tap` lies inside the map. */
+static void valid_outputs(const struct conv_geom *g, size_t tap, size_t in, size_t out,
+                          size_t *begin, size_t *end)
+{
+    *begin = tap >= g->pad ? 0 : div_up(g->pad - tap, g->stride);
+    *end = in + g->pad > tap ? min_size(out, (in - 1 + g->pad - tap) / g->stride + 1) : 0;
+}
+
+/* dw [c1 - c0][k] of filter tap (r, s) += what group `i` gives. */
+static void add_group(const struct conv_kernels *k, const struct conv_geom *g,
+                      const struct groups *groups, const struct conv_backward_weight_args *a,
+                      size_t i, size_t r, size_t s, size_t c0, size_t c1, real *dw)
+{
+    const struct tensor *const x = a->x, *const dy = a->dy;
+    struct conv_outer o = {
+        .x_col = g->stride * x->pixel_stride,
+        .dy_col = dy->pixel_stride,
+        .c = c1 - c0,
+        .k = g->k,
+        .dw = dw,
+        .dw_ld = g->k,
+    };
+
+    if (groups->is_flat) {
+        const size_t first = i * GROUP_PIXELS;
+        o.n_images = 1;
+        o.n_rows = 1;
+        o.n_cols = min_size(GROUP_PIXELS, groups->n_pixels - first);
+        o.x = x->data + first * x->pixel_stride + c0;
+        o.dy = dy->data + first * dy->pixel_stride;
+        k->outer(&o);
+        return;
+    }
+    const size_t image = i / groups->blocks_per_image * groups->images;
+    const size_t row = i % groups->blocks_per_image * groups->rows;
+    size_t row0, row1, col0, col1;
+    valid_outputs(g, r, x->shape.h, dy->shape.h, &row0, &row1);
+    valid_outputs(g, s, x->shape.w, dy->shape.w, &col0, &col1);
+    row0 = max_size(row0, row);
+    row1 = min_size(row1, row + groups->rows);
+    if (row0 >= row1 || col0 >= col1) {
+        return;
+    }
+    const size_t y_in = row0 * g->stride + r - g->pad, x_in = col0 * g->stride + s - g->pad;
+    o.n_images = min_size(groups->images, x->shape.n - image);
+    o.n_rows = row1 - row0;
+    o.n_cols = col1 - col0;
+    o.x_row = g->stride * x->shape.w * x->pixel_stride;
+    o.x_image = x->shape.h * x->shape.w * x->pixel_stride;
+    o.dy_row = dy->shape.w * dy->pixel_stride;
+    o.dy_image = dy->shape.h * dy->shape.w * dy->pixel_stride;
+    o.x = x->data + image * o.x_image + (y_in * x->shape.w + x_in) * x->pixel_stride + c0;
+    o.dy = dy->data + image * o.dy_image + (row0 * dy->shape.w + col0) * dy->pixel_stride;
+    k->outer(&o);
+}
+
+static void igemm_backward_weight(const struct conv_kernels *k, const struct conv_geom *g,
+                                  const struct conv_backward_weight_args *a, void *workspace,
+                                  int n_threads)
+{
+    const struct groups groups = groups_of(g, &a->dy->shape);
+    const struct conv_parts parts = conv_parts_of(g, groups.n);
+    const size_t n_taps = g->r * g->s, n_dw = n_taps * g->c * g->k;
+    const size_t taps_step = parts.split ? 1 : n_taps;
+    const size_t c_step = parts.split ? TASK_CHANNELS : g->c;
+    const size_t c_tasks = div_up(g->c, c_step), tap_tasks = div_up(n_taps, taps_step);
+    real *const bias_scratch = workspace;
+    real *const sums = parts.n > 1 ? bias_scratch + line_up(CONV_BIAS_PARTS * g->k) : a->dw;
+
+    if (a->db) {
+        conv_bias_gradient(a->dy, a->db, bias_scratch, n_threads);
+    }
+#pragma omp parallel for num_threads(n_threads) schedule(static)
+    for (size_t task = 0; task < parts.n * tap_tasks * c_tasks; task++) {
+        const size_t part = task / (tap_tasks * c_tasks);
+        const size_t t0 = task / c_tasks % tap_tasks * taps_step;
+        const size_t c0 = task % c_tasks * c_step, c1 = min_size(c0 + c_step, g->c);
+        real *const dw = sums + part * n_dw;
+        for (size_t t = t0; t < t0 + taps_step; t++) {
+            memset(dw + (t * g->c + c0) * g->k, 0, (c1 - c0) * g->k * sizeof(real));
+        }
+        for (size_t i = groups.n * part / parts.n; i < groups.n * (part + 1) / parts.n; i++) {
+            for (size_t t = t0; t < t0 + taps_step; t++) {
+                add_group(k, g, &groups, a, i, t / g->s, t % g->s, c0, c1,
+                          dw + (t * g->c + c0) * g->k);
+            }
+        }
+    }
+    if (parts.n > 1) {
+        conv_parts_add(a->dw, sums, parts.n, n_dw, n_threads);
+    }
+}
+
+/* The largest strip of any problem of this operation. */
+static size_t max_strip(const struct conv_geom *g, const struct shape *in, enum conv_op op)
+{
+    struct tensor x = {.shape = *in, .pixel_stride = in->c};
+    struct tensor y = {.shape = conv2d_out_shape(g, in), .pixel_stride = g->k};
+    struct conv_gather p;
+    size_t most = 0;
+
+    if (op == CONV_FORWARD) {
+        conv_gather_forward(&p, g, &x, &y);
+        return shape_pixels(&y.shape) > 0 ? strip_elements(&p) : 0;
+    }
+    for (size_t phase = 0; phase < g->stride * g->stride; phase++) {
+        conv_gather_backward_data(&p, g, &y, &x, phase);
+        if (p.n * p.out_h * p.out_w * p.n_a * p.n_b > 0) {
+            most = max_size(most, strip_elements(&p));
+        }
+    }
+    return most;
+}
+
+static size_t igemm_workspace_bytes(const struct conv_kernels *k, const struct conv_geom *g,
+                                    const struct shape *x, enum conv_op op, int n_threads)
+{
+    if (op != CONV_BACKWARD_WEIGHT) {
+        return (packed_elements(k, g, op) + (size_t)n_threads * max_strip(g, x, op)) * sizeof(real);
+    }
+    const struct shape out = conv2d_out_shape(g, x);
+    if (shape_pixels(&out) == 0) {
+        return 0;
+    }
+    const struct conv_parts parts = conv_parts_of(g, groups_of(g, &out).n);
+    const size_t copies = parts.n > 1 ? parts.n : 0;
+    return (line_up(CONV_BIAS_PARTS * g->k) + copies * g->r * g->s * g->c * g->k) * sizeof(real);
+}
+
+const struct conv_impl conv_impl_igemm = {
+    .name = "igemm",
+    .algorithm = CONV_IGEMM,
+    .supports = igemm_supports,
+    .workspace_bytes = igemm_workspace_bytes,
+    .forward = igemm_forward,
+    .backward_data = igemm_backward_data,
+    .backward_weight = igemm_backward_weight,
+};

@@ -1,0 +1,12 @@
+# Storage policies (one file each, with a row in store.def) and the vault.
+store_sources = \
+	src/store/codec_policy.c \
+	src/store/codec_policy_priv.h \
+	src/store/division.c \
+	src/store/fixed.c \
+	src/store/normal.c \
+	src/store/store.c \
+	src/store/store.def \
+	src/store/store.h \
+	src/store/vault.c \
+	src/store/vault.h

@@ -1,0 +1,144 @@
+/* Storage policies: what is kept of an activation map between forward and backward.
+ *
+ * A policy is one file (src/store/NAME.c) with a `const struct store_policy` and one row in
+ * store.def. Layers never talk to a policy: they declare which of their inputs they need again as a
+ * *map* (lossy allowed) and which exact side data they need; the plan (nn/plan.h) asks the policy
+ * once per map what shall happen to it, and the executor carries that out through the vault.
+ *
+ * Three things can happen to a map:
+ *   STORE_REFERENCE  its forward buffer stays alive until its last use in backward; no copy
+ *   STORE_ENCODE     `encode` writes `bytes` bytes when the map has been made; `decode` gives it
+ *                    back before each layer that needs it
+ *   STORE_RECOMPUTE  nothing is kept: its producer is run again from its own inputs, which the plan
+ *                    then keeps (or recomputes) instead
+ */
+#ifndef STORE_STORE_H
+#define STORE_STORE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/rng.h"
+#include "kernels/codec.h"
+#include "kernels/kernels.h"
+#include "tensor/tensor.h"
+
+/* All settings that any policy knows; each policy names the ones it takes (store_policy.keys).
+ * Strings and numbers as in the config's storage section. */
+struct store_params {
+    size_t block;  /* pixels per side of an averaged block */
+    unsigned bits; /* bits per code */
+    size_t group;  /* 0: range per (sample, channel) map; else values per range */
+    enum codec_keep keep;
+    int stochastic;
+    int official; /* compat: official */
+};
+
+/* block 8, bits 2, group 0, keep both, stochastic, not official. */
+struct store_params store_params_default(void);
+
+enum store_use { STORE_USE_CONV = 1, STORE_USE_BN = 2, STORE_USE_RECOMPUTE = 4 };
+
+/* One map, as a policy sees it. */
+struct store_map {
+    uint32_t id;          /* index of the value in the graph; also the random stream */
+    const char *name;     /* value's name, for reports: "layer1.0.bn1" = output of that layer */
+    const char *producer; /* layer type that makes it: "conv2d", "relu", …; NULL: the input image */
+    struct shape shape;   /* n = samples of the batch at hand */
+    unsigned uses;        /* STORE_USE_ bits */
+    int can_recompute;    /* its producer can be run again */
+};
+
+enum store_action { STORE_REFERENCE, STORE_ENCODE, STORE_RECOMPUTE };
+
+/* Where saved bytes go; reports name each piece. */
+enum store_piece {
+    STORE_PIECE_MEANS, /* block means */
+    STORE_PIECE_CODES,
+    STORE_PIECE_RANGES,  /* minima and steps */
+    STORE_PIECE_MAPS,    /* exact maps, by reference or raw */
+    STORE_PIECE_IMAGE,   /* the input image, by reference */
+    STORE_PIECE_SIGNS,   /* ReLU sign bits */
+    STORE_PIECE_INDICES, /* max-pool winners */
+    STORE_PIECE_STATS,   /* batch-norm mean and inverse deviation */
+    STORE_N_PIECES
+};
+const char *store_piece_name(enum store_piece piece);
+
+struct store_choice {
+    enum store_action action;
+    size_t bytes;                  /* STORE_ENCODE: size of the slot */
+    size_t pieces[STORE_N_PIECES]; /* sum = bytes */
+    size_t workspace_bytes;        /* scratch of encode and of decode */
+};
+
+struct store; /* below */
+
+struct store_policy {
+    const char *name;
+    const char *summary;     /* one line for --list policies */
+    const char *const *keys; /* storage keys it takes, NULL-terminated */
+    int unbiased;            /* E[decoded] = x under stochastic rounding, both parts kept */
+    int exact;               /* decoded = x bit for bit */
+
+    /* Are these settings meaningful? ERR_CONFIG naming key, value and what is allowed. */
+    int (*check)(const struct store_params *p, struct err *err);
+    /* Short label from the non-default settings: "division", "division-B4-Q2", "fixed-b4". */
+    void (*label)(const struct store_params *p, char *buf, size_t cap);
+    /* Largest |decoded - x| as a multiple of the range of the map (or run) with 0 in it, max(x, 0)
+     * - min(x, 0): stored numbers have relative errors, so a map far from 0 errs more than its own
+     * range says. For ranges of at least 2^-100 (compat official: 1e-3, because of its 2e-6). And
+     * mean bits per value. */
+    double (*worst_error)(const struct store_params *p, const struct shape *shape);
+    double (*bits_per_value)(const struct store_params *p, const struct shape *shape);
+
+    /* Both may be NULL: private state for one run. */
+    int (*open)(struct store *s, struct err *err);
+    void (*close)(struct store *s);
+
+    /* What shall happen to this map? Called once per map and batch size, before the first step. */
+    void (*plan)(const struct store *s, const struct store_map *map, struct store_choice *choice);
+
+    /* NULL for a policy that never answers STORE_ENCODE. encode returns the bytes it used, at most
+     * choice.bytes. */
+    size_t (*encode)(struct store *s, const struct store_map *map, const struct tensor *x,
+                     const struct rng *rng, void *slot, void *workspace);
+    void (*decode)(struct store *s, const struct store_map *map, const void *slot,
+                   const struct codec_block *block, struct tensor *out, void *workspace);
+
+    /* I/O in flight (may be NULL). `settle`: the map's buffer is about to be reused, finish reading
+     * it. `prefetch`: the map will be decoded soon. Both are called between layers. */
+    int (*settle)(struct store *s, const struct store_map *map, struct err *err);
+    int (*prefetch)(struct store *s, const struct store_map *map, struct err *err);
+
+    /* Adaptive policies (may be NULL): the squared norm of the gradient that a map's reader got. */
+    void (*observe)(struct store *s, const struct store_map *map, double grad_sq_norm);
+    /* State that a resumed run needs (may be NULL): bytes, and copying it out and in. */
+    size_t (*state_bytes)(const struct store *s);
+    void (*state_save)(const struct store *s, void *dst);
+    int (*state_load)(struct store *s, const void *src, size_t bytes, struct err *err);
+};
+
+/* A policy with its settings, ready for one run. */
+struct store {
+    const struct store_policy *policy;
+    struct store_params params;
+    const struct kernels *kernels; /* borrowed */
+    int n_threads;
+    void *priv;
+};
+
+const struct store_policy *const *store_policies(size_t *n);
+const struct store_policy *store_policy_find(const char *name);
+
+/* ERR_CONFIG for an unknown name (lists the valid ones) or meaningless settings. */
+int store_open(struct store *s, const char *policy, const struct store_params *params,
+               const struct kernels *kernels, int n_threads, struct err *err) MUST_USE;
+/* The same for a policy that is not in the table (tests). */
+int store_open_policy(struct store *s, const struct store_policy *policy,
+                      const struct store_params *params, const struct kernels *kernels,
+                      int n_threads, struct err *err) MUST_USE;
+void store_close(struct store *s);
+
+#endif

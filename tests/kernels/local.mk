@@ -1,0 +1,47 @@
+# Convolution and GEMM.
+check_PROGRAMS += \
+	tests/kernels/test_conv \
+	tests/kernels/test_conv_grad
+TESTS += \
+	tests/kernels/test_conv \
+	tests/kernels/test_conv_grad
+tests_kernels_test_conv_SOURCES = tests/kernels/test_conv.c
+tests_kernels_test_conv_CFLAGS = $(TEST_CFLAGS)
+tests_kernels_test_conv_LDADD = $(TEST_LIBS)
+tests_kernels_test_conv_grad_SOURCES = tests/kernels/test_conv_grad.c
+tests_kernels_test_conv_grad_CFLAGS = $(TEST_F64_CFLAGS)
+tests_kernels_test_conv_grad_LDADD = $(TEST_F64_LIBS)
+
+# Batch-norm, element-wise passes, pooling, loss, SGD.
+check_PROGRAMS += \
+	tests/kernels/test_loops \
+	tests/kernels/test_pools \
+	tests/kernels/test_loops_grad
+TESTS += \
+	tests/kernels/test_loops \
+	tests/kernels/test_pools \
+	tests/kernels/test_loops_grad
+tests_kernels_test_loops_SOURCES = tests/kernels/test_loops.c tests/kernels/loops_fixture.h
+tests_kernels_test_loops_CFLAGS = $(TEST_CFLAGS)
+tests_kernels_test_loops_LDADD = $(TEST_LIBS)
+tests_kernels_test_pools_SOURCES = tests/kernels/test_pools.c tests/kernels/loops_fixture.h
+tests_kernels_test_pools_CFLAGS = $(TEST_CFLAGS)
+tests_kernels_test_pools_LDADD = $(TEST_LIBS)
+tests_kernels_test_loops_grad_SOURCES = tests/kernels/test_loops_grad.c tests/kernels/loops_fixture.h
+tests_kernels_test_loops_grad_CFLAGS = $(TEST_F64_CFLAGS)
+tests_kernels_test_loops_grad_LDADD = $(TEST_F64_LIBS)
+
+# The codec.
+check_PROGRAMS += \
+	tests/kernels/test_codec \
+	tests/kernels/test_codec_official
+TESTS += \
+	tests/kernels/test_codec \
+	tests/kernels/test_codec_official
+tests_kernels_test_codec_SOURCES = tests/kernels/test_codec.c tests/kernels/codec_fixture.h
+tests_kernels_test_codec_CFLAGS = $(TEST_CFLAGS)
+tests_kernels_test_codec_LDADD = $(TEST_LIBS)
+tests_kernels_test_codec_official_SOURCES = tests/kernels/test_codec_official.c \
+	tests/kernels/codec_fixture.h
+tests_kernels_test_codec_official_CFLAGS = $(TEST_CFLAGS)
+tests_kernels_test_codec_official_LDADD = $(TEST_LIBS)

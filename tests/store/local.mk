@@ -1,0 +1,13 @@
+# Storage policies; and the example that uses the installed library's codec, compiled and run.
+check_PROGRAMS += \
+	examples/codec \
+	tests/store/test_store
+TESTS += \
+	examples/codec \
+	tests/store/test_store
+tests_store_test_store_SOURCES = tests/store/test_store.c
+tests_store_test_store_CFLAGS = $(TEST_CFLAGS)
+tests_store_test_store_LDADD = $(TEST_LIBS)
+examples_codec_SOURCES = examples/codec.c
+examples_codec_CFLAGS = $(TEST_CFLAGS)
+examples_codec_LDADD = $(TEST_LIBS)
