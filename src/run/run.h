@@ -44,8 +44,10 @@ int run_evaluate(const struct config *cfg, const struct job *job, const char *lo
 int run_plan_write(const struct config *cfg, const struct job *job, FILE *fp, struct err *err)
     MUST_USE;
 
-/* Fills a summary row from what a finished or broken job left in its folder. */
-void run_summary(const struct config *cfg, const struct job *job, struct summary_row *row);
+/* Fills a summary row from what a finished or broken job left in its folder. began = 0: the job was
+ * refused and left nothing; what the folder holds, if anything, is an earlier run's. */
+void run_summary(const struct config *cfg, const struct job *job, int began,
+                 struct summary_row *row);
 
 /* "done", "diverged", "interrupted", "failed". */
 const char *run_status_name(const struct err *err);

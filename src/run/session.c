@@ -61,6 +61,11 @@ static int init_graph(struct session *s, struct err *err)
 {
     const struct config *c = &s->cfg;
     size_t classes = c->model.classes ? (size_t)c->model.classes : s->info.classes;
+    if (classes == 0) { /* the data set cannot say before its files are read */
+        return err_set(err, ERR_CONFIG,
+                       "model.classes: set it, the data set %s does not say how many it has",
+                       c->data.name);
+    }
     if (classes < s->info.classes) {
         return err_set(err, ERR_CONFIG, "model.classes: %zu, but the data set %s has %zu classes",
                        classes, c->data.name, s->info.classes);
@@ -72,6 +77,9 @@ static int init_graph(struct session *s, struct err *err)
                               .classes = classes,
                               .dropout = c->model.dropout};
     if (model_form_parse(c->model.form, &mc.form, err) || model_build(&mc, &s->graph, err)) {
+        if (err->code == ERR_SHAPE) {
+            err->code = ERR_CONFIG; /* a network for other images than the data set's */
+        }
         return (int)err->code;
     }
     size_t bn_group = (size_t)c->train.bn_group;

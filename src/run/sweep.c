@@ -5,11 +5,13 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "run/folder.h"
 #include "run/run.h"
 
 static const char self[] = "/proc/self/exe";
@@ -37,13 +39,12 @@ static char **job_argv(char *const *argv, char number[32])
 static int wait_for(pid_t pid, int (*pending_signal)(void))
 {
     static const struct timespec pause = {.tv_nsec = 50 * 1000 * 1000};
-    int status, sent = 0;
+    int status;
     pid_t done;
     while ((done = waitpid(pid, &status, WNOHANG)) == 0 || (done < 0 && errno == EINTR)) {
         int sig = pending_signal ? pending_signal() : 0;
-        if (sig && sig != sent) {
-            kill(pid, sig);
-            sent = sig;
+        if (sig) {
+            kill(pid, sig); /* each time: one before the job has set up its handlers is lost */
         }
         nanosleep(&pause, NULL);
     }
@@ -63,10 +64,13 @@ static int start_job(const struct sweep_options *opt, size_t number_of_job, pid_
         return err_nomem(err, "the job's arguments", sizeof *argv);
     }
     fflush(NULL); /* nothing buffered may be written twice */
+    const pid_t parent = getpid();
     *pid = fork();
     if (*pid == 0) {
         prctl(PR_SET_PDEATHSIG, SIGTERM); /* the job ends with a parent that was killed */
-        execv(self, argv);
+        if (getppid() == parent) {        /* unless that has happened already */
+            execv(self, argv);
+        }
         _exit(127);
     }
     mem_free(argv);
@@ -74,6 +78,19 @@ static int start_job(const struct sweep_options *opt, size_t number_of_job, pid_
         return err_sys(err, ERR_IO, errno, "cannot start a process for the job");
     }
     return 0;
+}
+
+/* When the job's record was last written; 0 without one. A job that was refused has not touched it:
+ * what then stands in the folder is an earlier run's (--force). */
+static struct timespec record_time(const struct job *job)
+{
+    char path[JOB_PATH + 32];
+    struct stat st;
+    struct err err = {0};
+    if (folder_path(path, sizeof path, job->dir, "run.yaml", &err) || stat(path, &st) != 0) {
+        return (struct timespec){0};
+    }
+    return st.st_mtim;
 }
 
 /* The word for a job's exit status, as in division-run(1). */
@@ -96,6 +113,12 @@ int sweep_run(const struct config *cfg, const struct job_list *jobs,
     *status = 0;
     for (size_t i = 0; i < jobs->n && *status == 0; i++) {
         pid_t pid = 0;
+        int sig = opt->pending_signal ? opt->pending_signal() : 0;
+        if (sig) { /* it came between two jobs */
+            *status = 128 + sig;
+            break;
+        }
+        const struct timespec before = record_time(&jobs->jobs[i]);
         if (start_job(opt, opt->first_number + i, &pid, err)) {
             return (int)err->code;
         }
@@ -103,7 +126,9 @@ int sweep_run(const struct config *cfg, const struct job_list *jobs,
         if (*status == 127) {
             return err_set(err, ERR_IO, "cannot run %s again for the next job", self);
         }
-        run_summary(cfg, &jobs->jobs[i], &rows[i]);
+        const struct timespec after = record_time(&jobs->jobs[i]);
+        const int began = before.tv_sec != after.tv_sec || before.tv_nsec != after.tv_nsec;
+        run_summary(cfg, &jobs->jobs[i], began, &rows[i]);
         snprintf(rows[i].status, sizeof rows[i].status, "%s", status_word(*status));
         *n_rows = i + 1;
     }

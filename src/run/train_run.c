@@ -157,6 +157,13 @@ static int on_epoch(void *ctx, const struct train_epoch_info *info, struct err *
     if (w->events->epoch) {
         w->events->epoch(w->events->ctx, &row);
     }
+    /* The update behind the last finite training loss may have been the one too many. */
+    if (!isnan(info->test_top1) && !isfinite(info->test_loss)) {
+        return err_set(err, ERR_DIVERGED,
+                       "the test loss is not finite after step %zu (epoch %zu, lr %g): training "
+                       "diverged; try a smaller train.lr or train.warmup_epochs",
+                       w->n_steps, info->epoch, info->lr);
+    }
     return 0;
 }
 
@@ -259,7 +266,8 @@ int run_train(const struct config *cfg, const struct job *job, int force,
     return (int)err->code;
 }
 
-void run_summary(const struct config *cfg, const struct job *job, struct summary_row *row)
+void run_summary(const struct config *cfg, const struct job *job, int began,
+                 struct summary_row *row)
 {
     char path[JOB_PATH + 32];
     struct err err = {0};
@@ -267,7 +275,7 @@ void run_summary(const struct config *cfg, const struct job *job, struct summary
     snprintf(row->run, sizeof row->run, "%s", cfg->name);
     snprintf(row->policy, sizeof row->policy, "%s", job->label);
     row->seed = (int64_t)job->seed;
-    if (folder_path(path, sizeof path, job->dir, "epochs.csv", &err) == 0) {
+    if (began && folder_path(path, sizeof path, job->dir, "epochs.csv", &err) == 0) {
         (void)!summary_from_csv(path, row, &err); /* no file: the row stays empty */
     }
 }

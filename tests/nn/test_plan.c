@@ -5,7 +5,7 @@
 #include <omp.h>
 #include <stdio.h>
 
-#include "kernels/codec.h"
+#include "models/models.h"
 #include "tests/nn/net.h"
 
 /* --- networks ------------------------------------------------------------------------------- */
@@ -46,6 +46,13 @@ static uint32_t pre_activation(struct graph *g)
 }
 
 static net_builder *const networks[] = {post_activation, pre_activation};
+
+/* CIFAR ResNet-18, for the test of gradients under 8 bits. */
+static uint32_t resnet18(struct graph *g)
+{
+    struct model_config cfg = {.name = "resnet18", .form = MODEL_CIFAR, .classes = 10};
+    return model_find(cfg.name)->build(g, &cfg);
+}
 enum { N_NETWORKS = sizeof networks / sizeof *networks };
 
 /* --- policies of this test ------------------------------------------------------------------ */
@@ -354,13 +361,14 @@ END_TEST
 START_TEST(eight_bits_keep_the_gradient)
 {
     static const char *const names[] = {"fixed", "division"};
-    struct net_options o = {.n = 8, .size = 16, .isa = "auto"};
+    net_builder *build = _i / 2 < N_NETWORKS ? networks[_i / 2] : resnet18;
+    struct net_options o = {.n = 8, .size = build == resnet18 ? 32 : 16, .isa = "auto"};
     struct net normal, lossy;
-    net_init(&normal, networks[_i / 2], &o);
+    net_init(&normal, build, &o);
     o.policy_name = names[_i % 2];
     o.params = store_params_default();
     o.params.bits = 8;
-    net_init(&lossy, networks[_i / 2], &o);
+    net_init(&lossy, build, &o);
     net_loss(&normal, 0);
     net_loss(&lossy, 0);
     for (size_t i = 0; i < normal.graph.n_params; i++) {
@@ -485,7 +493,7 @@ int main(void)
     tcase_add_test(t, a_shortened_life_is_noticed);
     tcase_add_loop_test(t, same_seed_same_bits_for_any_number_of_threads, 0,
                         N_NETWORKS * N_POLICIES);
-    tcase_add_loop_test(t, eight_bits_keep_the_gradient, 0, N_NETWORKS * 2);
+    tcase_add_loop_test(t, eight_bits_keep_the_gradient, 0, (N_NETWORKS + 1) * 2);
     tcase_add_test(t, running_statistics_follow_the_groups);
     tcase_add_test(t, single_value_per_channel_is_refused);
     tcase_add_loop_test(t, out_of_memory_is_an_error_and_leaks_nothing, 0, N_NETWORKS);

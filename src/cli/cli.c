@@ -1,0 +1,30 @@
+#include "cli/cli.h"
+
+#include <stdio.h>
+
+int cli_status(const struct err *err)
+{
+    switch (err->code) {
+    case ERR_OK: return CLI_OK;
+    case ERR_IO: return CLI_FAILED;
+    case ERR_CONFIG:
+    case ERR_EXISTS:
+    case ERR_RANGE:
+    case ERR_UNSUPPORTED: return CLI_USAGE;
+    case ERR_FORMAT:
+    case ERR_MISSING:
+    case ERR_SHAPE: return CLI_DATA;
+    case ERR_NOMEM: return CLI_MEMORY;
+    case ERR_DIVERGED: return CLI_DIVERGED;
+    case ERR_INTERRUPTED: return CLI_INTERRUPTED;
+    }
+    return CLI_FAILED;
+}
+
+void cli_error(const char *program, const struct err *err)
+{
+    /* What was printed before the error shall stand before it, whatever the two are sent to. */
+    (void)fflush(stdout);
+    (void)fprintf(stderr, "%s: %s\n", program,
+                  err->msg[0] != '\0' ? err->msg : err_name(err->code));
+}

@@ -1,0 +1,24 @@
+/* What the programs share: the exit status of an error, and how it is shown. */
+#ifndef CLI_CLI_H
+#define CLI_CLI_H
+
+#include "base/err.h"
+
+/* Exit statuses; the programs' man pages list them. */
+enum {
+    CLI_OK = 0,
+    CLI_FAILED = 1,        /* input/output, full disk, internal */
+    CLI_USAGE = 2,         /* command line or config, run folder exists */
+    CLI_DATA = 3,          /* data or weights missing, damaged or foreign */
+    CLI_MEMORY = 4,        /* out of memory */
+    CLI_DIVERGED = 5,      /* the loss is not a number */
+    CLI_INTERRUPTED = 130, /* SIGINT; SIGTERM gives 143, which the program that caught it knows */
+};
+
+/* The status of a program that ends with this error; CLI_OK without one. */
+int cli_status(const struct err *err);
+
+/* "PROGRAM: message" on stderr. */
+void cli_error(const char *program, const struct err *err);
+
+#endif

@@ -1,0 +1,12 @@
+# division-codec.
+TESTS += tests/cli/codec.sh
+EXTRA_DIST += tests/cli/codec.sh
+
+# division-run.
+division_run_tests = \
+	tests/cli/determinism.sh \
+	tests/cli/errors.sh \
+	tests/cli/man_flags.sh \
+	tests/cli/run.sh
+TESTS += $(division_run_tests)
+EXTRA_DIST += $(division_run_tests) tests/cli/lib.sh
