@@ -45,7 +45,7 @@ void progress_step(struct progress *p, const struct train_step_info *info)
     p->last_s = now;
     char left[32];
     fprintf(stderr,
-            "%sepoch %zu/%zu  step %zu/%zu  loss %.4f  top-1 %.2f %%  %.0f images/s  %s left%s",
+            "%sepoch %zu/%zu  step %zu/%zu  loss %.4g  top-1 %.2f %%  %.0f images/s  %s left%s",
             p->is_terminal ? "\r\033[K" : "  ", info->epoch + 1, p->n_epochs, info->epoch_step + 1,
             info->n_epoch_steps, info->epoch_loss, info->epoch_top1, info->images_per_s,
             duration(left, info->left_s), p->is_terminal ? "" : "\n");
@@ -55,11 +55,11 @@ void progress_step(struct progress *p, const struct train_step_info *info)
 
 void progress_epoch(struct progress *p, const struct epoch_row *row)
 {
-    fprintf(stderr, "%sepoch %.0f/%zu  lr %.4g  train loss %.4f  top-1 %.2f %%",
+    fprintf(stderr, "%sepoch %.0f/%zu  lr %.4g  train loss %.4g  top-1 %.2f %%",
             p->line_open ? "\r\033[K" : "", row->epoch, p->n_epochs, row->lr, row->train_loss,
             row->train_top1);
     if (!isnan(row->test_top1)) {
-        fprintf(stderr, "  test loss %.4f  top-1 %.2f %%  best %.2f %%", row->test_loss,
+        fprintf(stderr, "  test loss %.4g  top-1 %.2f %%  best %.2f %%", row->test_loss,
                 row->test_top1, row->best_top1);
     }
     fprintf(stderr, "  %.1f s  %.0f images/s\n", row->epoch_s, row->images_per_s);

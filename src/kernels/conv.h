@@ -38,13 +38,12 @@ size_t conv2d_workspace_bytes(const struct kernels *k, const struct conv_geom *g
 
 /* y = conv(x, w) + b. b [k] or NULL. y must not overlap x. */
 void conv2d_forward(const struct kernels *k, const struct conv_geom *g, const struct tensor *x,
-                    const real *w, const real *b, struct tensor *y, void *workspace,
-                    int n_threads);
+                    const real *w, const real *b, struct tensor *y, void *workspace, int n_threads);
 
 /* dx = d loss / d x from dy, or dx += it. */
 void conv2d_backward_data(const struct kernels *k, const struct conv_geom *g,
-                          const struct tensor *dy, const real *w, struct tensor *dx,
-                          int accumulate, void *workspace, int n_threads);
+                          const struct tensor *dy, const real *w, struct tensor *dx, int accumulate,
+                          void *workspace, int n_threads);
 
 /* dw [r][s][c][k] = d loss / d w (overwritten), and db [k] unless NULL. */
 void conv2d_backward_weight(const struct kernels *k, const struct conv_geom *g,

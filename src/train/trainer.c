@@ -170,9 +170,9 @@ static int train_batch(struct trainer *t, const struct train_hooks *hooks, struc
     }
     if (!isfinite(loss)) {
         return err_set(err, ERR_DIVERGED,
-                       "the loss is %g at step %zu (epoch %zu, lr %g): training diverged; try a "
+                       "the loss is %s at step %zu (epoch %zu, lr %g): training diverged; try a "
                        "smaller train.lr or train.warmup_epochs",
-                       loss, t->step, es->epoch + 1, t->lr);
+                       isnan(loss) ? "not a number" : "infinite", t->step, es->epoch + 1, t->lr);
     }
     if (hooks->should_stop && hooks->should_stop(hooks->ctx)) {
         return err_set(err, ERR_INTERRUPTED, "interrupted after step %zu (epoch %zu)", t->step,

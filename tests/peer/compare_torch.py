@@ -32,6 +32,7 @@ import sys
 import tempfile
 import time
 
+os.environ.setdefault('OMP_WAIT_POLICY', 'passive')  # on a busy machine, spinning threads only wait for each other
 try:
     import numpy as np
     import torch

@@ -1,4 +1,7 @@
-/* The codec on maps, one SIMD lane per channel. Compiled once per ISA, without contraction. */
+/* The codec on maps, one SIMD lane per channel. Compiled once per ISA, without contraction.
+ *
+ * Whole vectors of channels and whole octets of pixels take the fast way, a copy of the loops for
+ * each number of bits; what is left over takes one way for all (the functions that end in _any). */
 #include "kernels/simd/codec_simd.h"
 
 static size_t min_size(size_t a, size_t b)
@@ -68,6 +71,18 @@ SIMD_INLINE void map_stats(const struct codec_unit *u, const float *x, size_t st
     }
 }
 
+static void map_stats_whole(const struct codec_unit *u, const float *x, size_t stride,
+                            unsigned char *means, simd_f32 *low, simd_f32 *high, simd_f32 *damage)
+{
+    map_stats(u, x, stride, SIMD_LANES, means, low, high, damage);
+}
+
+static void map_stats_any(const struct codec_unit *u, const float *x, size_t stride, size_t lanes,
+                          unsigned char *means, simd_f32 *low, simd_f32 *high, simd_f32 *damage)
+{
+    map_stats(u, x, stride, lanes, means, low, high, damage);
+}
+
 /* --- walking through the means in the order of pixels ----------------------------------------- */
 
 /* The means of up to 8 consecutive pixels, in `mean` at steps of `step`: 0 if they are all one. */
@@ -129,13 +144,27 @@ SIMD_INLINE void mean_walk_next(struct mean_walk *m, size_t n, size_t lanes)
 
 /* --- encode ----------------------------------------------------------------------------------- */
 
-/* `lanes` channels from `channel` on; x, means are the first one's. */
+static __attribute__((noinline)) void
+encode_octet_any(const struct codec_lanes *range, const float *x, size_t stride,
+                 const struct mean_walk *walk, size_t n, size_t lanes, unsigned bits,
+                 const simd_u32 words[4], unsigned char *codes, size_t row_bytes)
+{
+    codec_encode_octet(range, x, stride, walk->mean, walk->step, n, lanes, bits, words, codes,
+                       row_bytes);
+}
+
+/* `lanes` channels from `channel` on; x, means are the first one's. is_whole: lanes and bits are
+ * constants, lanes that of a whole vector. */
 SIMD_INLINE void encode_lanes(const struct codec_unit *u, const struct codec_philox *ph,
                               const float *x, size_t stride, size_t channel, size_t lanes,
-                              unsigned bits, unsigned char *means, unsigned char *dst)
+                              unsigned bits, int is_whole, unsigned char *means, unsigned char *dst)
 {
     simd_f32 low, high, damage;
-    map_stats(u, x, stride, lanes, means, &low, &high, &damage);
+    if (is_whole) {
+        map_stats_whole(u, x, stride, means, &low, &high, &damage);
+    } else {
+        map_stats_any(u, x, stride, lanes, means, &low, &high, &damage);
+    }
     if (!u->has_codes) {
         return;
     }
@@ -144,8 +173,7 @@ SIMD_INLINE void encode_lanes(const struct codec_unit *u, const struct codec_phi
     codec_store_bf16(dst + u->ranges_at + channel * 2, range.minimum_bf16, lanes);
     codec_store_bf16(dst + u->ranges_at + (u->c + channel) * 2, range.step_bf16, lanes);
 
-    const size_t n_pixels = u->h * u->w, n_whole = n_pixels / CODEC_OCTET * CODEC_OCTET;
-    const size_t octet_bytes = u->c * bits; /* 8 pixels: `bits` bytes per channel */
+    const size_t n_pixels = u->h * u->w;
     uint64_t block = u->sample * ((n_pixels + 7) / 8) * u->c + channel;
     unsigned char *codes = dst + u->codes_at + channel;
     struct mean_walk walk;
@@ -154,24 +182,29 @@ SIMD_INLINE void encode_lanes(const struct codec_unit *u, const struct codec_phi
     for (size_t i = 0; i < 4; i++) {
         words[i] = codec_set_u32(0x80008000u);
     }
-    for (size_t p = 0; p < n_whole; p += CODEC_OCTET) {
+    for (size_t p = 0; p < n_pixels; p += CODEC_OCTET) {
+        const size_t n = min_size(CODEC_OCTET, n_pixels - p);
         if (u->stochastic) {
             codec_philox(ph, block, words);
         }
-        mean_walk_next(&walk, CODEC_OCTET, lanes);
-        codec_encode_octet(&range, x + p * stride, stride, walk.mean, walk.step, CODEC_OCTET, lanes,
-                           bits, words, codes, u->c);
-        codes += octet_bytes;
+        mean_walk_next(&walk, n, lanes);
+        if (is_whole && n == CODEC_OCTET) {
+            codec_encode_octet(&range, x, stride, walk.mean, walk.step, CODEC_OCTET, lanes, bits,
+                               words, codes, u->c);
+        } else {
+            encode_octet_any(&range, x, stride, &walk, n, lanes, bits, words, codes, u->c);
+        }
+        x += CODEC_OCTET * stride;
+        codes += u->c * bits; /* 8 pixels: `bits` bytes per channel */
         block += u->c;
     }
-    if (n_whole < n_pixels) {
-        if (u->stochastic) {
-            codec_philox(ph, block, words);
-        }
-        mean_walk_next(&walk, n_pixels - n_whole, lanes);
-        codec_encode_octet(&range, x + n_whole * stride, stride, walk.mean, walk.step,
-                           n_pixels - n_whole, lanes, bits, words, codes, u->c);
-    }
+}
+
+static void encode_lanes_any(const struct codec_unit *u, const struct codec_philox *ph,
+                             const float *x, size_t stride, size_t channel, size_t lanes,
+                             unsigned char *means, unsigned char *dst)
+{
+    encode_lanes(u, ph, x, stride, channel, lanes, u->bits, 0, means, dst);
 }
 
 SIMD_INLINE void encode_bits(const struct codec_unit *u, const float *x, size_t stride, size_t c0,
@@ -182,11 +215,11 @@ SIMD_INLINE void encode_bits(const struct codec_unit *u, const float *x, size_t 
     size_t ch = c0;
     for (; ch + SIMD_LANES <= c1; ch += SIMD_LANES) {
         unsigned char *first = means == NULL ? NULL : means + (ch - c0) * 2;
-        encode_lanes(u, &ph, x + ch, stride, ch, SIMD_LANES, bits, first, dst);
+        encode_lanes(u, &ph, x + ch, stride, ch, SIMD_LANES, bits, 1, first, dst);
     }
     if (ch < c1) {
         unsigned char *first = means == NULL ? NULL : means + (ch - c0) * 2;
-        encode_lanes(u, &ph, x + ch, stride, ch, c1 - ch, bits, first, dst);
+        encode_lanes_any(u, &ph, x + ch, stride, ch, c1 - ch, first, dst);
     }
 }
 
@@ -203,8 +236,8 @@ static void encode_map(const struct codec_unit *u, const float *x, size_t stride
 
 /* --- decode ----------------------------------------------------------------------------------- */
 
-SIMD_INLINE void decode_means(const struct codec_unit *u, const unsigned char *means, size_t h0,
-                              size_t h1, size_t lanes, float *out, size_t stride)
+static void decode_means(const struct codec_unit *u, const unsigned char *means, size_t h0,
+                         size_t h1, size_t lanes, float *out, size_t stride)
 {
     struct mean_walk walk;
     mean_walk_init(&walk, u, means, h0);
@@ -217,9 +250,19 @@ SIMD_INLINE void decode_means(const struct codec_unit *u, const unsigned char *m
     }
 }
 
+static __attribute__((noinline)) void decode_octet_any(simd_f32 minimum, simd_f32 step,
+                                                       const unsigned char *codes, size_t row_bytes,
+                                                       size_t from, size_t to, size_t lanes,
+                                                       unsigned bits, const struct mean_walk *walk,
+                                                       float *out, size_t stride)
+{
+    codec_decode_octet(minimum, step, codes, row_bytes, from, to, lanes, bits, walk->mean,
+                       walk->step, out, stride);
+}
+
 SIMD_INLINE void decode_lanes(const struct codec_unit *u, const unsigned char *src, size_t h0,
-                              size_t h1, size_t channel, size_t lanes, unsigned bits, float *out,
-                              size_t stride)
+                              size_t h1, size_t channel, size_t lanes, unsigned bits, int is_whole,
+                              float *out, size_t stride)
 {
     const unsigned char *means = u->has_means ? src + channel * 2 : NULL;
     if (!u->has_codes) {
@@ -230,26 +273,30 @@ SIMD_INLINE void decode_lanes(const struct codec_unit *u, const unsigned char *s
     codec_lanes_load(codec_load_bf16(src + u->ranges_at + channel * 2, lanes),
                      codec_load_bf16(src + u->ranges_at + (u->c + channel) * 2, lanes), &minimum,
                      &step);
-    const unsigned char *codes = src + u->codes_at + channel;
     struct mean_walk walk;
     mean_walk_init(&walk, u, means, h0);
     /* Rows may begin in the middle of an octet; an octet may then lie in two blocks. */
     walk.is_aligned &= h0 * u->w % CODEC_OCTET == 0 || u->n_rows * u->n_cols == 1;
     for (size_t p = h0 * u->w; p < h1 * u->w;) {
-        const size_t from = p % CODEC_OCTET, octet = p / CODEC_OCTET;
+        const size_t from = p % CODEC_OCTET;
         const size_t to = min_size(CODEC_OCTET, from + (h1 * u->w - p));
-        const unsigned char *bytes = codes + octet * u->c * bits;
+        const unsigned char *codes = src + u->codes_at + channel + p / CODEC_OCTET * u->c * bits;
         mean_walk_next(&walk, to - from, lanes);
-        if (to - from == CODEC_OCTET) {
-            codec_decode_octet(minimum, step, bytes, u->c, 0, CODEC_OCTET, lanes, bits, walk.mean,
+        if (is_whole && to - from == CODEC_OCTET) {
+            codec_decode_octet(minimum, step, codes, u->c, 0, CODEC_OCTET, lanes, bits, walk.mean,
                                walk.step, out, stride);
         } else {
-            codec_decode_octet(minimum, step, bytes, u->c, from, to, lanes, bits, walk.mean,
-                               walk.step, out, stride);
+            decode_octet_any(minimum, step, codes, u->c, from, to, lanes, bits, &walk, out, stride);
         }
         out += (to - from) * stride;
         p += to - from;
     }
+}
+
+static void decode_lanes_any(const struct codec_unit *u, const unsigned char *src, size_t h0,
+                             size_t h1, size_t channel, size_t lanes, float *out, size_t stride)
+{
+    decode_lanes(u, src, h0, h1, channel, lanes, u->bits, 0, out, stride);
 }
 
 SIMD_INLINE void decode_bits(const struct codec_unit *u, const unsigned char *src, size_t h0,
@@ -258,10 +305,10 @@ SIMD_INLINE void decode_bits(const struct codec_unit *u, const unsigned char *sr
 {
     size_t ch = c0;
     for (; ch + SIMD_LANES <= c1; ch += SIMD_LANES) {
-        decode_lanes(u, src, h0, h1, ch, SIMD_LANES, bits, out + (ch - c0), stride);
+        decode_lanes(u, src, h0, h1, ch, SIMD_LANES, bits, 1, out + (ch - c0), stride);
     }
     if (ch < c1) {
-        decode_lanes(u, src, h0, h1, ch, c1 - ch, bits, out + (ch - c0), stride);
+        decode_lanes_any(u, src, h0, h1, ch, c1 - ch, out + (ch - c0), stride);
     }
 }
 

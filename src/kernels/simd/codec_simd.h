@@ -309,8 +309,8 @@ SIMD_INLINE simd_u32 codec_bf16_nearest_lanes(simd_f32 x)
 }
 
 /* As codec_range_make; lanes of `damage` that are not 0 are damaged (NaN among them). */
-SIMD_INLINE void codec_lanes_make(struct codec_lanes *range, simd_f32 low, simd_f32 high,
-                                  simd_f32 damage, unsigned bits)
+static __attribute__((unused)) void codec_lanes_make(struct codec_lanes *range, simd_f32 low,
+                                                     simd_f32 high, simd_f32 damage, unsigned bits)
 {
     const float levels = (float)((1u << bits) - 1u);
     low += 0.0f;
@@ -365,7 +365,6 @@ SIMD_INLINE void codec_encode_octet(const struct codec_lanes *range, const float
 {
     const unsigned per_byte = 8 / bits;
     const uint32_t mask = (1u << bits) - 1u;
-#pragma GCC unroll 8
     for (size_t b = 0; b * per_byte < n; b++) {
         simd_u32 byte = {0};
 #pragma GCC unroll 8
