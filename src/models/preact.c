@@ -56,7 +56,7 @@ static uint32_t build_resnet164(struct graph *g, const struct model_config *cfg)
     uint32_t x = graph_conv2d(g, "conv1", 0, 16, 3, 1, 1, 0);
     for (size_t s = 0; s < 3; s++) {
         for (size_t b = 0; b < 18; b++) {
-            char prefix[NAME / 2];
+            char prefix[48];
             snprintf(prefix, sizeof prefix, "layer%zu.%zu", s + 1, b);
             x = bottleneck164(g, prefix, x, (size_t)64 << s, s > 0 && b == 0 ? 2 : 1);
         }

@@ -93,7 +93,7 @@ static uint32_t build_stages(struct graph *g, const struct model_config *cfg,
     }
     for (size_t s = 0; s < p->n_stages; s++) {
         for (size_t b = 0; b < p->blocks[s]; b++) {
-            char prefix[NAME / 2];
+            char prefix[48];
             snprintf(prefix, sizeof prefix, "layer%zu.%zu", s + 1, b);
             size_t stride = s > 0 && b == 0 ? 2 : 1;
             x = p->expansion
