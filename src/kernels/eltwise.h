@@ -39,7 +39,7 @@ void tensor_copy(const struct kernels *k, const struct tensor *src, struct tenso
 /* y = x * keep / (1 - p): element e = dense index in (n, h, w, c) order is dropped if word e of the
  * stream is below p * 2^32. Forward and backward are the same map (x = dy, y = dx); accumulate adds.
  * Without accumulate y may be x. */
-void dropout_apply(const struct kernels *k, const struct tensor *x, double p,
-                   const struct rng *rng, struct tensor *y, int accumulate);
+void dropout_apply(const struct kernels *k, const struct tensor *x, double p, const struct rng *rng,
+                   struct tensor *y, int accumulate);
 
 #endif

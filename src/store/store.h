@@ -79,7 +79,7 @@ struct store_policy {
     const char *name;
     const char *summary;     /* one line for --list policies */
     const char *const *keys; /* storage keys it takes, NULL-terminated */
-    int unbiased;             /* E[decoded] = x under stochastic rounding, at the default settings */
+    int unbiased;            /* E[decoded] = x under stochastic rounding, at the default settings */
     int exact;               /* decoded = x bit for bit */
 
     /* Are these settings meaningful? ERR_CONFIG naming key, value and what is allowed. */

@@ -13,17 +13,17 @@
 #include "train/schedule.h"
 
 struct train_step_info {
-    size_t epoch;       /* from 0 */
-    size_t step;        /* of the whole run, from 0 */
+    size_t epoch; /* from 0 */
+    size_t step;  /* of the whole run, from 0 */
     size_t epoch_step, n_epoch_steps;
-    size_t n;           /* samples of this batch */
+    size_t n; /* samples of this batch */
     double lr;
-    double loss;        /* mean over the batch */
-    double epoch_loss;  /* mean over the epoch so far */
-    double epoch_top1;  /* percent, the epoch so far */
+    double loss;         /* mean over the batch */
+    double epoch_loss;   /* mean over the epoch so far */
+    double epoch_top1;   /* percent, the epoch so far */
     double images_per_s; /* the epoch so far */
-    double elapsed_s;   /* since the run's first step */
-    double left_s;      /* estimate for the whole run */
+    double elapsed_s;    /* since the run's first step */
+    double left_s;       /* estimate for the whole run */
 };
 
 /* What is known when an epoch ends. Percentages 0..100; NaN where nothing was evaluated. */
@@ -34,7 +34,7 @@ struct train_epoch_info {
     double test_loss, test_top1, test_top5, best_top1;
     int is_best; /* this epoch's test_top1 is the highest so far, and the first such */
     double epoch_s, data_wait_s, forward_s, backward_s, encode_s, decode_s, update_s, images_per_s;
-    size_t saved_bytes; /* of a full batch; 0 if there was none */
+    size_t saved_bytes;         /* of a full batch; 0 if there was none */
     const size_t *saved_pieces; /* [STORE_N_PIECES], likewise */
     size_t live_peak_bytes;
 };
