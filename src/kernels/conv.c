@@ -8,8 +8,10 @@
 
 #include "kernels/conv_priv.h"
 
-/* In order of preference: under CONV_AUTO the first that supports the case wins. */
+/* In order of preference: under CONV_AUTO the first that supports the case and says that it pays
+ * wins. */
 static const struct conv_impl *const impls[] = {
+    &conv_impl_winograd,
     &conv_impl_igemm,
     &conv_impl_im2col,
     &conv_impl_direct,
@@ -46,7 +48,8 @@ static const struct conv_impl *choose(const struct kernels *k, const struct conv
         }
     }
     for (size_t i = 0; k->conv.lanes > 0 && i < N_IMPLS; i++) {
-        if (impls[i]->supports(&k->conv, g, x, op)) {
+        if (impls[i]->supports(&k->conv, g, x, op) &&
+            (!impls[i]->pays || impls[i]->pays(&k->conv, g, x, op))) {
             return impls[i];
         }
     }

@@ -52,12 +52,38 @@ struct gemm_args {
     int accumulate;
 };
 
+/* One tile of Winograd's F(4x4, 3x3), whose transforms lead from pixels (or filter taps) to 36
+ * positions and back. Reading a map, rows [row0, row1) and columns [col0, col1) of the tile exist,
+ * the others count as 0. Writing one, the first row1 rows and col1 columns exist. */
+enum { WINOGRAD_OUT = 4, WINOGRAD_IN = 6, WINOGRAD_POSITIONS = 36 };
+struct winograd_tile {
+    const real *map; /* read: pixel (row0, col0) */
+    real *out;       /* written: pixel (0, 0) */
+    size_t row, col; /* elements between rows, between columns */
+    size_t row0, row1, col0, col1;
+    real *positions; /* channel i of position q at positions[q*position + i] */
+    size_t position;
+    size_t c;         /* channels */
+    const real *bias; /* [c], added on the way to a map; or NULL */
+    int accumulate;   /* add to what the map holds, instead of the bias */
+};
+
 struct conv_kernels {
     size_t lanes; /* floats per vector; 0: no tile kernels, only GEMM (ref) */
     size_t max_vectors;
     size_t tile_pixels[CONV_TILE_MAX_VECTORS + 1]; /* by number of filter vectors; [0] unused */
     void (*tile)(const struct conv_tile *t);
     void (*outer)(const struct conv_outer *o);
+    /* Tile by tile: map 6x6 -> positions; filter 3x3 -> positions; positions -> map 4x4; and for
+     * the weight gradient map 4x4 -> positions, positions -> filter 3x3. */
+    void (*winograd_input)(const struct winograd_tile *t);
+    void (*winograd_filter)(const struct winograd_tile *t);
+    void (*winograd_output)(const struct winograd_tile *t);
+    void (*winograd_output_adjoint)(const struct winograd_tile *t);
+    void (*winograd_filter_adjoint)(const struct winograd_tile *t);
+    /* dst [rows][cols] = transpose of src [cols][rows]. */
+    void (*transpose)(real *dst, size_t dst_ld, const real *src, size_t src_ld, size_t rows,
+                      size_t cols);
     void (*gemm_nn)(const struct gemm_args *g);
     void (*gemm_tn)(const struct gemm_args *g);
 };
@@ -66,5 +92,10 @@ void conv_kernels_fill_ref(struct conv_kernels *k);
 void conv_kernels_fill_base(struct conv_kernels *k);
 void conv_kernels_fill_avx2(struct conv_kernels *k);
 void conv_kernels_fill_avx512(struct conv_kernels *k);
+
+/* Winograd's transforms, and the transpose. */
+void winograd_kernels_fill_base(struct conv_kernels *k);
+void winograd_kernels_fill_avx2(struct conv_kernels *k);
+void winograd_kernels_fill_avx512(struct conv_kernels *k);
 
 #endif

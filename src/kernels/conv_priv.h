@@ -34,6 +34,9 @@ struct conv_impl {
     /* Can it compute this case, on this ISA? */
     int (*supports)(const struct conv_kernels *k, const struct conv_geom *g, const struct shape *x,
                     enum conv_op op);
+    /* Should CONV_AUTO take it where it can? NULL: yes. */
+    int (*pays)(const struct conv_kernels *k, const struct conv_geom *g, const struct shape *x,
+                enum conv_op op);
     size_t (*workspace_bytes)(const struct conv_kernels *k, const struct conv_geom *g,
                               const struct shape *x, enum conv_op op, int n_threads);
     void (*forward)(const struct conv_kernels *k, const struct conv_geom *g,
@@ -45,7 +48,8 @@ struct conv_impl {
                             int n_threads);
 };
 
-extern const struct conv_impl conv_impl_direct, conv_impl_im2col, conv_impl_igemm;
+extern const struct conv_impl conv_impl_direct, conv_impl_im2col, conv_impl_igemm,
+    conv_impl_winograd;
 
 /* --- the gather problem -----------------------------------------------------------------------
  *

@@ -44,12 +44,14 @@ static void fill_group(struct kernels *k, enum isa isa)
 #ifndef DIVISION_REAL_DOUBLE
     case ISA_BASE:
         conv_kernels_fill_base(&k->conv);
+        winograd_kernels_fill_base(&k->conv);
         loop_kernels_fill_base(&k->loop);
         codec_kernels_fill_base(&k->codec);
         break;
 #ifdef HAVE_KERNELS_AVX2
     case ISA_AVX2:
         conv_kernels_fill_avx2(&k->conv);
+        winograd_kernels_fill_avx2(&k->conv);
         loop_kernels_fill_avx2(&k->loop);
         codec_kernels_fill_avx2(&k->codec);
         break;
@@ -57,6 +59,7 @@ static void fill_group(struct kernels *k, enum isa isa)
 #ifdef HAVE_KERNELS_AVX512
     case ISA_AVX512:
         conv_kernels_fill_avx512(&k->conv);
+        winograd_kernels_fill_avx512(&k->conv);
         loop_kernels_fill_avx512(&k->loop);
         codec_kernels_fill_avx512(&k->codec);
         break;
@@ -135,10 +138,8 @@ int kernels_set_algorithm(struct kernels *k, const char *name, struct err *err)
         const char *name;
         enum conv_algorithm algorithm;
     } rows[] = {
-        {"auto", CONV_AUTO},
-        {"direct", CONV_DIRECT},
-        {"im2col", CONV_IM2COL},
-        {"igemm", CONV_IGEMM},
+        {"auto", CONV_AUTO},   {"direct", CONV_DIRECT},     {"im2col", CONV_IM2COL},
+        {"igemm", CONV_IGEMM}, {"winograd", CONV_WINOGRAD},
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         if (strcmp(name, rows[i].name) == 0) {
@@ -148,7 +149,7 @@ int kernels_set_algorithm(struct kernels *k, const char *name, struct err *err)
     }
     return err_set(err, ERR_CONFIG,
                    "convolution algorithm \"%s\" is unknown; expected one of: auto, direct, "
-                   "im2col, igemm",
+                   "im2col, igemm, winograd",
                    name);
 }
 

@@ -21,9 +21,10 @@
 /* How a convolution is computed; a pure function of shape, ISA and this setting. */
 enum conv_algorithm {
     CONV_AUTO,
-    CONV_DIRECT, /* the reference loops */
-    CONV_IM2COL, /* GEMM on panels of gathered patches; 1x1 stride 1 on the tensor in place */
-    CONV_IGEMM,  /* our own implicit GEMM, patches read in place through row pointers */
+    CONV_DIRECT,   /* the reference loops */
+    CONV_IM2COL,   /* GEMM on panels of gathered patches; 1x1 stride 1 on the tensor in place */
+    CONV_IGEMM,    /* our own implicit GEMM, patches read in place through row pointers */
+    CONV_WINOGRAD, /* F(4x4, 3x3); 3x3 filters with stride 1 */
 };
 
 struct kernels {
@@ -40,7 +41,7 @@ struct kernels {
  * this processor or build does not have. In the double build only "ref" exists and "auto" is it. */
 int kernels_fill(struct kernels *k, const char *isa, struct err *err) MUST_USE;
 
-/* "auto", "direct", "im2col", "igemm" -> algorithm. ERR_CONFIG with the valid names. */
+/* "auto", "direct", "im2col", "igemm", "winograd" -> algorithm. ERR_CONFIG with the valid names. */
 int kernels_set_algorithm(struct kernels *k, const char *name, struct err *err) MUST_USE;
 
 /* Names of the ISAs that this processor and this build support, "ref" first; n of them. */

@@ -23,9 +23,11 @@ kernels_sources += \
 	src/kernels/conv_gather.c \
 	src/kernels/conv_ref.c \
 	src/kernels/conv_im2col.c \
-	src/kernels/conv_igemm.c
+	src/kernels/conv_igemm.c \
+	src/kernels/conv_winograd.c
 kernels_isa_sources += \
-	src/kernels/simd/conv_tiles.c
+	src/kernels/simd/conv_tiles.c \
+	src/kernels/simd/winograd.c
 
 # Batch-norm, element-wise passes, pooling, loss, SGD.
 kernels_sources += \

@@ -1,10 +1,15 @@
 # Convolution and GEMM.
 check_PROGRAMS += \
 	tests/kernels/test_conv \
-	tests/kernels/test_conv_grad
+	tests/kernels/test_conv_grad \
+	tests/kernels/test_conv_layers
 TESTS += \
 	tests/kernels/test_conv \
-	tests/kernels/test_conv_grad
+	tests/kernels/test_conv_grad \
+	tests/kernels/test_conv_layers
+tests_kernels_test_conv_layers_SOURCES = tests/kernels/test_conv_layers.c
+tests_kernels_test_conv_layers_CFLAGS = $(TEST_CFLAGS)
+tests_kernels_test_conv_layers_LDADD = $(TEST_LIBS)
 tests_kernels_test_conv_SOURCES = tests/kernels/test_conv.c
 tests_kernels_test_conv_CFLAGS = $(TEST_CFLAGS)
 tests_kernels_test_conv_LDADD = $(TEST_LIBS)

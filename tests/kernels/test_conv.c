@@ -98,6 +98,7 @@ struct conv_case {
 struct expected {
     double *value, *scale;
     double n_terms;
+    double least_scale; /* of every element: see spread_error */
 };
 
 static struct expected expected_new(size_t n, double n_terms)
@@ -122,10 +123,22 @@ static void expected_add(struct expected *e, size_t i, double product)
 
 static void expected_check(const struct expected *e, size_t i, float got, const char *what)
 {
-    const double tolerance = 0x1p-24 * (4 + 2 * sqrt(e->n_terms)) * (e->scale[i] + 1e-3);
+    const double scale = fmax(e->scale[i] + 1e-3, e->least_scale);
+    const double tolerance = 0x1p-24 * (4 + 2 * sqrt(e->n_terms)) * scale;
     if (!(fabs((double)got - e->value[i]) <= tolerance)) {
         ck_abort_msg("%s: element %zu is %.9g, expected %.9g within %.2g", what, i, (double)got,
                      e->value[i], tolerance);
+    }
+}
+
+/* Winograd's transforms mix the pixels of a tile: an element inherits the rounding errors of its
+ * neighbours, however small it is itself, and the transforms amplify them. Elements are judged by
+ * four times the largest of them instead; the largest error seen in 1500 cases is 0.73 of it. */
+static void spread_error(struct expected *e, size_t n, int on)
+{
+    e->least_scale = 0;
+    for (size_t i = 0; on && i < n; i++) {
+        e->least_scale = fmax(e->least_scale, 4 * e->scale[i]);
     }
 }
 
@@ -352,9 +365,12 @@ static const struct conv_case fixed_cases[] = {
     {1, 1, 1, {5, 7, 3, 3, 1, 1}, 0, 0},           /* all but one tap in the padding */
     {1, 9, 9, {2, 3, 11, 11, 1, 5}, 1, 0},
     {1, 3, 70, {40, 20, 3, 3, 1, 1}, 0, 0},
+    {20, 4, 4, {520, 140, 3, 3, 1, 1}, 0, 0},      /* Winograd: several slabs of filters */
+    {2, 30, 30, {5, 70, 3, 3, 1, 0}, 0, 3},        /* several groups, parts */
+    {1, 2, 3, {16, 16, 3, 3, 1, 5}, 0, 0},         /* tiles that see padding alone */
 };
 /* clang-format on */
-enum { N_FIXED = sizeof(fixed_cases) / sizeof(fixed_cases[0]), N_RANDOM = 150 };
+enum { N_FIXED = sizeof(fixed_cases) / sizeof(fixed_cases[0]), N_RANDOM = 150, N_WINOGRAD = 60 };
 
 #define PICK(list) list[random_below(sizeof(list) / sizeof(list[0]))]
 
@@ -385,6 +401,21 @@ static struct conv_case random_case(unsigned seed)
     return c;
 }
 
+static struct conv_case random_winograd_case(unsigned seed)
+{
+    static const size_t channels[] = {1, 5, 15, 16, 17, 31, 32, 33, 48, 63, 64, 65, 80, 130};
+    struct conv_case c = random_case(seed);
+
+    c.g.r = c.g.s = 3;
+    c.g.stride = 1;
+    c.g.c = PICK(channels);
+    c.g.k = PICK(channels);
+    c.h = 1 + random_below(14);
+    c.w = 1 + random_below(14);
+    c.g.pad = c.h < 3 || c.w < 3 ? 1 + random_below(3) : random_below(3);
+    return c;
+}
+
 /* --- tests -------------------------------------------------------------------------------------- */
 
 static struct kernels filled(const char *isa)
@@ -400,7 +431,10 @@ static const struct {
     const char *name;
     enum conv_algorithm algorithm;
     int on_ref;
-} algorithms[] = {{"direct", CONV_DIRECT, 1}, {"im2col", CONV_IM2COL, 1}, {"igemm", CONV_IGEMM, 0}};
+} algorithms[] = {{"direct", CONV_DIRECT, 1},
+                  {"im2col", CONV_IM2COL, 1},
+                  {"igemm", CONV_IGEMM, 0},
+                  {"winograd", CONV_WINOGRAD, 0}};
 enum { N_ALGORITHMS = sizeof(algorithms) / sizeof(algorithms[0]) };
 
 static void run_all(const struct conv_case *c, int max_threads)
@@ -419,6 +453,13 @@ static void run_all(const struct conv_case *c, int max_threads)
             if (is_ref ? !algorithms[a].on_ref : algorithms[a].algorithm == CONV_DIRECT) {
                 continue; /* direct loops do not depend on the ISA */
             }
+            const int is_winograd = algorithms[a].algorithm == CONV_WINOGRAD;
+            if (is_winograd && (c->g.r != 3 || c->g.s != 3 || c->g.stride != 1)) {
+                continue;
+            }
+            spread_error(&f.y, shape_elements(&f.dy.shape), is_winograd);
+            spread_error(&f.dx, shape_elements(&f.x.shape), is_winograd);
+            spread_error(&f.dw, f.w_mem.n, is_winograd);
             ck_assert_msg(kernels_set_algorithm(&k, algorithms[a].name, &err) == 0, "%s", err.msg);
             for (int op = CONV_FORWARD; op <= CONV_BACKWARD_WEIGHT; op++) {
                 ck_assert_int_eq(conv2d_algorithm(&k, &c->g, &f.x.shape, (enum conv_op)op),
@@ -444,6 +485,56 @@ START_TEST(test_random_cases)
     for (int i = 0; i < 10; i++) {
         const struct conv_case c = random_case((unsigned)(_i * 10 + i + 7));
         run_all(&c, i == 0 && _i % 5 == 0 ? 3 : 1);
+    }
+}
+END_TEST
+
+START_TEST(test_random_winograd_cases)
+{
+    for (int i = 0; i < 10; i++) {
+        const struct conv_case c = random_winograd_case((unsigned)(_i * 10 + i + 7));
+        run_all(&c, i == 0 && _i % 5 == 0 ? 4 : 1);
+    }
+}
+END_TEST
+
+/* CONV_AUTO: where the layer is wide and its tiles well filled; and what cannot be done gives way. */
+START_TEST(test_winograd_choice)
+{
+    static const struct {
+        struct conv_case c;
+        int forced, automatic;
+    } rows[] = {
+        {{2, 32, 32, {64, 64, 3, 3, 1, 1}, 0, 0}, 1, 1},
+        {{2, 14, 14, {256, 256, 3, 3, 1, 1}, 0, 0}, 1, 1},
+        {{2, 7, 7, {512, 512, 3, 3, 1, 1}, 0, 0}, 1, 1},
+        {{8, 4, 4, {512, 512, 3, 3, 1, 1}, 0, 0}, 1, 1},
+        {{7, 4, 4, {512, 512, 3, 3, 1, 1}, 0, 0}, 1, 0},
+        {{99, 2, 2, {512, 512, 3, 3, 1, 1}, 0, 0}, 1, 0},
+        {{2, 32, 32, {3, 64, 3, 3, 1, 1}, 0, 0}, 1, 0},
+        {{2, 32, 32, {64, 128, 3, 3, 2, 1}, 0, 0}, 0, 0},
+        {{2, 32, 32, {64, 64, 5, 5, 1, 2}, 0, 0}, 0, 0},
+        {{2, 32, 32, {64, 64, 1, 1, 1, 0}, 0, 0}, 0, 0},
+    };
+    size_t n_isas;
+    const char *const *isas = kernels_isas(&n_isas);
+    struct err err = {0};
+
+    for (size_t i = 0; i < n_isas; i++) {
+        struct kernels k = filled(isas[i]);
+        const int has_vectors = strcmp(isas[i], "ref") != 0;
+        for (size_t row = 0; row < sizeof(rows) / sizeof(rows[0]); row++) {
+            const struct conv_case *const c = &rows[row].c;
+            const struct shape x = {.n = c->n, .h = c->h, .w = c->w, .c = c->g.c};
+            for (int op = CONV_FORWARD; op <= CONV_BACKWARD_WEIGHT; op++) {
+                ck_assert_int_eq(kernels_set_algorithm(&k, "winograd", &err), 0);
+                ck_assert_int_eq(conv2d_algorithm(&k, &c->g, &x, (enum conv_op)op) == CONV_WINOGRAD,
+                                 has_vectors && rows[row].forced);
+                ck_assert_int_eq(kernels_set_algorithm(&k, "auto", &err), 0);
+                ck_assert_int_eq(conv2d_algorithm(&k, &c->g, &x, (enum conv_op)op) == CONV_WINOGRAD,
+                                 has_vectors && rows[row].automatic);
+            }
+        }
     }
 }
 END_TEST
@@ -622,6 +713,8 @@ int main(void)
     tcase_add_test(tcase, test_no_bias_no_db);
     tcase_add_loop_test(tcase, test_fixed_case, 0, N_FIXED);
     tcase_add_loop_test(tcase, test_random_cases, 0, N_RANDOM / 10);
+    tcase_add_loop_test(tcase, test_random_winograd_cases, 0, N_WINOGRAD / 10);
+    tcase_add_test(tcase, test_winograd_choice);
     suite_add_tcase(suite, tcase);
 
     SRunner *const runner = srunner_create(suite);
