@@ -308,7 +308,7 @@ static int round_trip(struct store *store, uint64_t seed, const struct tensor *x
     }
     const struct rng rng = rng_make(seed, RNG_QUANTISE, 0, map.id);
     const struct codec_block whole = {.n1 = x->shape.n, .h1 = x->shape.h, .c1 = x->shape.c};
-    (void)vault_encode(vault, store, &map, &choice, x, &rng, slot, workspace);
+    (void)vault_encode(vault, store, &map, &choice, x, &rng, slot, choice.bytes, workspace);
     vault_decode(vault, store, &map, slot, &whole, decoded, workspace);
 out:
     mem_free(slot);

@@ -117,6 +117,18 @@ static void backward(const struct layer *l, struct layer_io *io)
     }
 }
 
+static void gradient(const struct layer *l, const struct layer_io *io, struct store_gradient *g)
+{
+    (void)l;
+    const struct shape *s = &io->dy.shape;
+    const real *mean = io->side;
+    *g = (struct store_gradient){.use = STORE_USE_BN,
+                                 .dx = io->want_dx[0] ? &io->dx[0] : NULL,
+                                 .gamma = io->params[GAMMA],
+                                 .invstd = mean + n_groups(s->n, io->ctx->bn_group) * s->c,
+                                 .dgamma = io->dparams[GAMMA]};
+}
+
 const struct layer_type layer_batch_norm = {
     .name = "batch_norm",
     .summary = "batch normalisation with running statistics, in groups of train.bn_group samples",
@@ -127,6 +139,7 @@ const struct layer_type layer_batch_norm = {
     .workspace_bytes = workspace_bytes,
     .forward = forward,
     .backward = backward,
+    .gradient = gradient,
 };
 
 uint32_t graph_batch_norm(struct graph *g, const char *name, uint32_t x)

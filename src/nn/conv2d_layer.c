@@ -60,6 +60,19 @@ void conv2d_layer_backward(const struct layer *l, struct layer_io *io)
     }
 }
 
+static void gradient(const struct layer *l, const struct layer_io *io, struct store_gradient *g)
+{
+    const struct conv_geom *geom = geom_of(l);
+    *g = (struct store_gradient){.use = STORE_USE_CONV,
+                                 .dy = &io->dy,
+                                 .dx = io->want_dx[0] ? &io->dx[0] : NULL,
+                                 .dw = io->dparams[0],
+                                 .n_dw = geom->r * geom->s * geom->c * geom->k,
+                                 .r = geom->r,
+                                 .s = geom->s,
+                                 .stride = geom->stride};
+}
+
 static void describe(const struct layer *l, char *buf, size_t cap)
 {
     const struct conv_geom *g = geom_of(l);
@@ -76,6 +89,7 @@ const struct layer_type layer_conv2d = {
     .macs = conv2d_layer_macs,
     .forward = conv2d_layer_forward,
     .backward = conv2d_layer_backward,
+    .gradient = gradient,
     .describe = describe,
 };
 

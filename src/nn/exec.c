@@ -18,9 +18,6 @@
 #include <sanitizer/asan_interface.h>
 #endif
 
-/* How many steps ahead of its decoding a map is announced to the policy. */
-enum { PREFETCH_STEPS = 6 };
-
 /* --- buffers: places from the plan, sizes and account from here ----------------------------- */
 
 static struct shape shape_now(const struct exec *e, uint32_t value)
@@ -42,6 +39,28 @@ static size_t workspace_now(const struct exec *e, const struct plan_step *s)
         l, &e->context, &x, s->kind == PLAN_BACKWARD ? LAYER_BACKWARD : LAYER_FORWARD, want_dx);
 }
 
+static int is_pooled(const struct exec *e, size_t value)
+{
+    const struct plan_value *pv = &e->values[value];
+    return pv->kept && pv->choice.action == STORE_ENCODE && pv->choice.pooled;
+}
+
+/* What the encoders have put into the pool. */
+static size_t pool_bytes_now(const struct exec *e)
+{
+    size_t sum = 0;
+    for (size_t v = 0; v < e->cfg.graph->n_values; v++) {
+        sum += is_pooled(e, v) ? e->slot_bytes[v] : 0;
+    }
+    return sum;
+}
+
+/* Encoders say what they use: counted then. */
+static int is_code(const struct plan_buffer *b)
+{
+    return b->kind == PLAN_SLOT || b->kind == PLAN_POOL;
+}
+
 /* Bytes of a buffer for the batch at hand. */
 static size_t bytes_now(const struct exec *e, const struct plan *p, const struct plan_buffer *b)
 {
@@ -53,6 +72,7 @@ static size_t bytes_now(const struct exec *e, const struct plan *p, const struct
     case PLAN_RESTORED:
     case PLAN_GRAD: s = shape_now(e, b->owner); return shape_bytes(&s);
     case PLAN_SLOT: return e->slot_bytes[b->owner];
+    case PLAN_POOL: return pool_bytes_now(e);
     case PLAN_SIDE:
         s = shape_now(e, g->layers[b->owner]->in[0]);
         g->layers[b->owner]->type->needs(g->layers[b->owner], &s, e->context.bn_group, &needs);
@@ -71,12 +91,12 @@ static void *address(const struct exec *e, const struct plan *p, int buffer)
 
 static void acquire(struct exec *e, const struct plan *p, const struct plan_buffer *b)
 {
-    size_t bytes = b->kind == PLAN_SLOT ? b->bytes : bytes_now(e, p, b);
+    size_t bytes = is_code(b) ? b->bytes : bytes_now(e, p, b);
     assert(bytes <= b->bytes);
 #ifdef EXEC_ASAN
     ASAN_UNPOISON_MEMORY_REGION(e->arena + b->offset, bytes);
 #endif
-    if (b->kind != PLAN_SLOT) { /* a slot counts with what its encoder returns */
+    if (!is_code(b)) {
         mem_acquire(b->tag, bytes);
     }
 }
@@ -85,7 +105,7 @@ static void release(struct exec *e, const struct plan *p, const struct plan_buff
 {
     size_t bytes = bytes_now(e, p, b);
     if (e->cfg.poison) {
-        memset(e->arena + b->offset, 0xff, bytes);
+        memset(e->arena + b->offset, 0xff, is_code(b) ? b->bytes : bytes);
     }
 #ifdef EXEC_ASAN
     ASAN_POISON_MEMORY_REGION(e->arena + b->offset, b->bytes);
@@ -139,6 +159,13 @@ static void drop(struct exec *e, const struct plan *p, const struct plan_buffer 
     case PLAN_SLOT:
         vault_drop_map(&e->vault, &e->values[b->owner].choice, e->slot_bytes[b->owner]);
         break;
+    case PLAN_POOL:
+        for (size_t v = 0; v < e->cfg.graph->n_values; v++) {
+            if (is_pooled(e, v)) {
+                vault_drop_map(&e->vault, &e->values[v].choice, e->slot_bytes[v]);
+            }
+        }
+        break;
     case PLAN_SIDE:
         x = shape_now(e, e->cfg.graph->layers[b->owner]->in[0]);
         e->cfg.graph->layers[b->owner]->type->needs(e->cfg.graph->layers[b->owner], &x,
@@ -169,17 +196,17 @@ static int settle(struct exec *e, int buffer, struct err *err)
     return 0;
 }
 
-static int prefetch(struct exec *e, const struct plan *p, size_t step, struct err *err)
+/* A restored map's buffer is there: the policy may begin to fill it. */
+static int prefetch(struct exec *e, const struct plan *p, const struct plan_buffer *b,
+                    struct err *err)
 {
     struct store *store = e->cfg.store;
-    if (!store->policy->prefetch || step + PREFETCH_STEPS >= p->n_steps) {
+    if (b->kind != PLAN_RESTORED || !store->policy->prefetch ||
+        e->values[b->owner].choice.action != STORE_ENCODE) {
         return 0;
     }
-    const struct plan_step *s = &p->steps[step + PREFETCH_STEPS];
-    if (s->kind != PLAN_DECODE) {
-        return 0;
-    }
-    return store->policy->prefetch(store, &e->values[s->value].map, err);
+    struct tensor out = tensor_at(e, p, (int)(b - p->buffers), b->owner);
+    return store->policy->prefetch(store, &e->values[b->owner].map, &out, err);
 }
 
 /* --- steps ---------------------------------------------------------------------------------- */
@@ -243,20 +270,32 @@ static void run_backward(struct exec *e, const struct plan *p, const struct plan
     }
 }
 
-/* Tells an adaptive policy how large the gradient is that reaches the reader of a map. */
+/* Tells an adaptive policy what the reader of a map has found out about gradients. */
 static void observe(struct exec *e, const struct plan *p, const struct plan_step *s)
 {
     struct store *store = e->cfg.store;
-    if (!store->policy->observe || s->x[0] == PLAN_NONE) {
+    const struct layer *l = e->cfg.graph->layers[s->layer];
+    if (!store->policy->observe || !l->type->gradient || s->x[0] == PLAN_NONE) {
         return;
     }
-    const struct layer *l = e->cfg.graph->layers[s->layer];
-    struct tensor dy = tensor_at(e, p, s->dy, l->out);
-    double sum = 0;
-    for (size_t i = 0; i < shape_elements(&dy.shape); i++) {
-        sum += (double)dy.data[i] * (double)dy.data[i];
+    struct layer_io io;
+    struct store_gradient g;
+    layer_io_fill(e, p, s, &io);
+    l->type->gradient(l, &io, &g);
+    store->policy->observe(store, &e->values[l->in[0]].map, &g);
+}
+
+/* Where value v's code lies, and how many bytes may be there. */
+static void *code_at(const struct exec *e, const struct plan *p, const struct plan_step *s,
+                     size_t *cap)
+{
+    char *at = address(e, p, s->slot);
+    if (!e->values[s->value].choice.pooled) {
+        *cap = e->values[s->value].choice.bytes;
+        return at;
     }
-    store->policy->observe(store, &e->values[l->in[0]].map, sum);
+    *cap = p->buffers[s->slot].bytes - e->pool_at[s->value];
+    return at + e->pool_at[s->value];
 }
 
 static void run_update(struct exec *e, const struct plan *p, const struct plan_step *s)
@@ -273,10 +312,16 @@ static void run_encode(struct exec *e, const struct plan *p, const struct plan_s
     uint32_t v = s->value;
     struct tensor x = tensor_at(e, p, s->x[0], v);
     struct rng rng = rng_make(e->cfg.seed, RNG_QUANTISE, e->context.step, v);
+    size_t cap;
+    e->pool_at[v] = e->pool_used;
+    void *code = code_at(e, p, s, &cap);
     e->slot_bytes[v] = vault_encode(&e->vault, e->cfg.store, &e->values[v].map,
-                                    &e->values[v].choice, &x, &rng, address(e, p, s->slot),
+                                    &e->values[v].choice, &x, &rng, code, cap,
                                     address(e, p, s->workspace));
-    mem_acquire(p->buffers[s->slot].tag, e->slot_bytes[v]);
+    mem_acquire(MEM_SAVED, e->slot_bytes[v]);
+    if (e->values[v].choice.pooled) {
+        e->pool_used += (e->slot_bytes[v] + 63) / 64 * 64;
+    }
     if (e->cfg.store->policy->settle) {
         e->unsettled[v] = s->x[0];
     }
@@ -287,7 +332,8 @@ static void run_decode(struct exec *e, const struct plan *p, const struct plan_s
     uint32_t v = s->value;
     struct tensor y = tensor_at(e, p, s->y, v);
     struct codec_block whole = {.n1 = y.shape.n, .h1 = y.shape.h, .c1 = y.shape.c}; /* all of it */
-    vault_decode(&e->vault, e->cfg.store, &e->values[v].map, address(e, p, s->slot), &whole, &y,
+    size_t cap;
+    vault_decode(&e->vault, e->cfg.store, &e->values[v].map, code_at(e, p, s, &cap), &whole, &y,
                  address(e, p, s->workspace));
 }
 
@@ -339,8 +385,8 @@ static void run_step(struct exec *e, const struct plan *p, const struct plan_ste
         timer = &e->vault.decode_s;
         break;
     case PLAN_BACKWARD:
-        observe(e, p, s);
         run_backward(e, p, s);
+        observe(e, p, s);
         timer = &e->times.backward_s;
         break;
     case PLAN_UPDATE:
@@ -348,8 +394,12 @@ static void run_step(struct exec *e, const struct plan *p, const struct plan_ste
         timer = &e->times.update_s;
         break;
     }
+    double seconds = sys_now_s() - start;
     if (timer) {
-        *timer += sys_now_s() - start;
+        *timer += seconds;
+    }
+    if (p->training && e->hooks.step_done) {
+        e->hooks.step_done(e->hooks.ctx, s, seconds);
     }
 }
 
@@ -359,15 +409,16 @@ static int run_plan(struct exec *e, const struct plan *p, const struct loss_call
     for (size_t i = 0; i < p->n_steps; i++) {
         const struct plan_step *s = &p->steps[i];
         for (size_t a = 0; a < s->n_acquire; a++) {
-            acquire(e, p, &p->buffers[p->order[s->acquire + a]]);
+            const struct plan_buffer *b = &p->buffers[p->order[s->acquire + a]];
+            acquire(e, p, b);
+            if (p->training && prefetch(e, p, b, err)) {
+                return (int)err->code;
+            }
         }
         if (s->kind != PLAN_ENCODE && settle(e, s->y, err)) {
             return (int)err->code;
         }
         run_step(e, p, s, call);
-        if (p->training && i >= p->loss_step && prefetch(e, p, i, err)) {
-            return (int)err->code;
-        }
         for (size_t r = 0; r < s->n_release; r++) {
             uint32_t b = p->order[s->release + r];
             if (settle(e, (int)b, err)) {
@@ -408,8 +459,9 @@ static int alloc_tables(struct exec *e, struct err *err)
     size_t n = e->cfg.graph->n_values;
     e->values = mem_calloc(MEM_OTHER, n, sizeof *e->values);
     e->slot_bytes = mem_calloc(MEM_OTHER, n, sizeof *e->slot_bytes);
+    e->pool_at = mem_calloc(MEM_OTHER, n, sizeof *e->pool_at);
     e->unsettled = mem_calloc(MEM_OTHER, n, sizeof *e->unsettled);
-    if (!e->values || !e->slot_bytes || !e->unsettled) {
+    if (!e->values || !e->slot_bytes || !e->pool_at || !e->unsettled) {
         return err_nomem(err, "the executor", n * sizeof *e->values);
     }
     for (size_t v = 0; v < n; v++) {
@@ -481,6 +533,7 @@ void exec_fini(struct exec *e)
     mem_free(e->arena);
     mem_free(e->values);
     mem_free(e->slot_bytes);
+    mem_free(e->pool_at);
     mem_free(e->unsettled);
     *e = (struct exec){0};
 }
@@ -495,6 +548,10 @@ int exec_train(struct exec *e, const struct tensor *images, const uint32_t *labe
     e->images = images;
     e->context.training = 1;
     e->context.step = step;
+    e->pool_used = 0;
+    if (e->cfg.store->policy->begin) {
+        e->cfg.store->policy->begin(e->cfg.store, step);
+    }
     int image_kept = e->values[0].kept;
     if (image_kept) {
         vault_keep(&e->vault, STORE_PIECE_IMAGE, shape_bytes(&images->shape));

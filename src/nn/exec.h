@@ -29,6 +29,8 @@ struct exec_hooks {
     /* The gradient of one parameter is complete; called in backward, right after its layer. The
      * hook may change p->w. */
     void (*gradient)(void *ctx, struct param *p, const real *dw);
+    /* A step of a training plan is done and took that long; its dead buffers are still alive. */
+    void (*step_done)(void *ctx, const struct plan_step *s, double seconds);
 };
 
 struct exec_config {
@@ -58,6 +60,8 @@ struct exec {
     size_t saved_pieces[STORE_N_PIECES];
     struct plan_value *values;   /* maps and choices for the batch at hand */
     size_t *slot_bytes;          /* [values] what encode returned */
+    size_t *pool_at;             /* [values] offset of a pooled map's code */
+    size_t pool_used;            /* of this step */
     int *unsettled;              /* [values] buffer that the policy may still read, or PLAN_NONE */
     size_t n;                    /* batch size that `values` is for */
     const struct tensor *images; /* of the running step */

@@ -79,6 +79,8 @@ struct layer_type {
     double (*macs)(const struct layer *l, const struct shape *x);
     void (*forward)(const struct layer *l, struct layer_io *io);
     void (*backward)(const struct layer *l, struct layer_io *io); /* NULL if passes_gradient */
+    /* NULL: nothing to tell. What backward has found out, for policies that adapt to it. */
+    void (*gradient)(const struct layer *l, const struct layer_io *io, struct store_gradient *g);
     /* NULL: no attributes worth printing. "3x3 s2 p1". */
     void (*describe)(const struct layer *l, char *buf, size_t cap);
 };

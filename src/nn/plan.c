@@ -217,6 +217,19 @@ static int in_place_buffer(const struct builder *b, const struct layer *l)
     return PLAN_NONE;
 }
 
+static size_t pool_bytes(const struct builder *b)
+{
+    size_t sum = 0;
+    for (size_t v = 0; v < b->g->n_values; v++) {
+        const struct plan_value *pv = &b->p->values[v];
+        if (pv->kept && pv->choice.action == STORE_ENCODE && pv->choice.pooled) {
+            assert(pv->choice.bytes % 64 == 0);
+            sum += pv->choice.bytes;
+        }
+    }
+    return sum;
+}
+
 static void emit_encode(struct builder *b, uint32_t v)
 {
     struct plan_value *pv = &b->p->values[v];
@@ -226,7 +239,14 @@ static void emit_encode(struct builder *b, uint32_t v)
     }
     s->value = v;
     s->x[0] = use(b, b->value_buffer[v]);
-    s->slot = b->slot[v] = add_buffer(b, PLAN_SLOT, MEM_SAVED, v, pv->choice.bytes);
+    if (pv->choice.pooled) {
+        if (b->p->pool == PLAN_NONE) {
+            b->p->pool = add_buffer(b, PLAN_POOL, MEM_SAVED, 0, pool_bytes(b));
+        }
+        s->slot = b->slot[v] = use(b, b->p->pool);
+    } else {
+        s->slot = b->slot[v] = add_buffer(b, PLAN_SLOT, MEM_SAVED, v, pv->choice.bytes);
+    }
     s->workspace = add_workspace(b, pv->choice.workspace_bytes);
 }
 
@@ -371,6 +391,12 @@ static int restore(struct builder *b, uint32_t v)
     struct shape shape = batch_shape(b, v);
     s->y = add_buffer(b, PLAN_RESTORED, MEM_ACTIVATION, v, shape_bytes(&shape));
     s->workspace = add_workspace(b, pv->choice.workspace_bytes);
+    if (s->y >= 0 && pv->choice.lead) { /* the map may arrive before it is asked for */
+        struct plan_buffer *buf = &b->p->buffers[s->y];
+        size_t earliest = b->p->loss_step + 1;
+        buf->first = buf->first - earliest > pv->choice.lead ? buf->first - pv->choice.lead
+                                                             : earliest;
+    }
     return s->y;
 }
 
@@ -511,7 +537,7 @@ static void sum_saved(struct builder *b)
 
 int plan_make(const struct plan_config *cfg, struct plan *out, struct err *err)
 {
-    *out = (struct plan){.n = cfg->n, .training = cfg->store != NULL};
+    *out = (struct plan){.n = cfg->n, .training = cfg->store != NULL, .pool = PLAN_NONE};
     struct builder b = {
         .p = out, .g = cfg->graph, .store = cfg->store, .ctx = cfg->context, .err = err};
     *err = (struct err){0};

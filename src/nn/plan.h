@@ -24,6 +24,7 @@ enum plan_buffer_kind {
     PLAN_VALUE,     /* a forward value; owner: value */
     PLAN_RESTORED,  /* a map decoded or recomputed for backward; owner: value */
     PLAN_SLOT,      /* an encoded map; owner: value */
+    PLAN_POOL,      /* all maps that share the pool; owner: 0 */
     PLAN_SIDE,      /* exact side data; owner: layer */
     PLAN_SIGNS,     /* ReLU sign bits; owner: layer */
     PLAN_GRAD,      /* gradient of a value; owner: value */
@@ -56,7 +57,7 @@ struct plan_step {
     uint32_t layer; /* FORWARD, RECOMPUTE, BACKWARD, UPDATE */
     uint32_t value; /* ENCODE, DECODE */
     int x[GRAPH_MAX_INPUTS], y, side, signs, workspace;
-    int slot;
+    int slot; /* the pool's buffer for a pooled map */
     int dy, dx[GRAPH_MAX_INPUTS];
     int accumulate[GRAPH_MAX_INPUTS];
     int dparam[LAYER_MAX_PARAMS];
@@ -80,6 +81,7 @@ struct plan {
     size_t n_buffers, cap_buffers;
     uint32_t *order;           /* of buffers; see plan_step */
     struct plan_value *values; /* [graph.n_values]; NULL in evaluation */
+    int pool;                  /* buffer, or PLAN_NONE */
     size_t loss_step;
     size_t peak_bytes;  /* highest sum of live buffers */
     size_t peak_step;   /* the first step at which it occurs */

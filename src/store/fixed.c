@@ -63,9 +63,9 @@ static void plan(const struct store *s, const struct store_map *map, struct stor
 }
 
 static size_t encode(struct store *s, const struct store_map *map, const struct tensor *x,
-                     const struct rng *rng, void *slot, void *workspace)
+                     const struct rng *rng, void *slot, size_t cap, void *workspace)
 {
-    (void)map;
+    (void)map, (void)cap;
     const struct codec_spec spec = spec_of(&s->params);
     return codec_policy_encode(s, &spec, x, rng, slot, workspace);
 }

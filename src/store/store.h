@@ -68,9 +68,24 @@ const char *store_piece_name(enum store_piece piece);
 
 struct store_choice {
     enum store_action action;
-    size_t bytes;                  /* STORE_ENCODE: size of the slot */
+    size_t bytes;                  /* STORE_ENCODE: size of the slot, or share of the pool */
     size_t pieces[STORE_N_PIECES]; /* sum = bytes */
     size_t workspace_bytes;        /* scratch of encode and of decode */
+    /* STORE_ENCODE: no slot of its own but a share (a multiple of 64 bytes) of one pool for all
+     * pooled maps of a step. The pool is handed out in the order of encoding, 64-byte aligned, so a
+     * map may take more or less than its share while the pool lasts. */
+    int pooled;
+    size_t lead; /* steps before its decoding at which `prefetch` gets the restored map's buffer */
+};
+
+/* What backward knows about a map's reader, for adaptive policies. */
+struct store_gradient {
+    enum store_use use;      /* STORE_USE_CONV or STORE_USE_BN */
+    const struct tensor *dy; /* conv: the gradient that reached it */
+    const struct tensor *dx; /* the gradient that it sends on; NULL where none is wanted */
+    const real *dw;          /* conv: gradient of its n_dw weights */
+    size_t n_dw, r, s, stride;
+    const real *gamma, *invstd, *dgamma; /* batch-norm: [c], [groups][c], [c] */
 };
 
 struct store; /* below */
@@ -100,20 +115,25 @@ struct store_policy {
     /* What shall happen to this map? Called once per map and batch size, before the first step. */
     void (*plan)(const struct store *s, const struct store_map *map, struct store_choice *choice);
 
+    /* May be NULL: a training step begins; the pool is empty. */
+    void (*begin)(struct store *s, uint64_t step);
+
     /* NULL for a policy that never answers STORE_ENCODE. encode returns the bytes it used, at most
-     * choice.bytes. */
+     * `cap`: choice.bytes, or what is left of the pool. */
     size_t (*encode)(struct store *s, const struct store_map *map, const struct tensor *x,
-                     const struct rng *rng, void *slot, void *workspace);
+                     const struct rng *rng, void *slot, size_t cap, void *workspace);
     void (*decode)(struct store *s, const struct store_map *map, const void *slot,
                    const struct codec_block *block, struct tensor *out, void *workspace);
 
     /* I/O in flight (may be NULL). `settle`: the map's buffer is about to be reused, finish reading
-     * it. `prefetch`: the map will be decoded soon. Both are called between layers. */
+     * it. `prefetch`: the map will be decoded into `out` (alive until then) in choice.lead steps.
+     * Both are called between layers. */
     int (*settle)(struct store *s, const struct store_map *map, struct err *err);
-    int (*prefetch)(struct store *s, const struct store_map *map, struct err *err);
+    int (*prefetch)(struct store *s, const struct store_map *map, struct tensor *out,
+                    struct err *err);
 
-    /* Adaptive policies (may be NULL): the squared norm of the gradient that a map's reader got. */
-    void (*observe)(struct store *s, const struct store_map *map, double grad_sq_norm);
+    /* Adaptive policies (may be NULL): a reader of the map has gone through backward. */
+    void (*observe)(struct store *s, const struct store_map *map, const struct store_gradient *g);
     /* State that a resumed run needs (may be NULL): bytes, and copying it out and in. */
     size_t (*state_bytes)(const struct store *s);
     void (*state_save)(const struct store *s, void *dst);

@@ -22,23 +22,26 @@ void vault_drop(struct vault *v, enum store_piece piece, size_t bytes)
     v->pieces[piece] -= bytes;
 }
 
-/* The pieces of an encoded map of which `bytes` were really used. */
+/* The pieces of an encoded map that takes `bytes`. */
 static size_t piece_bytes(const struct store_choice *choice, enum store_piece piece, size_t bytes)
 {
-    const size_t unused = piece == STORE_PIECE_CODES ? choice->bytes - bytes : 0;
-    assert(choice->pieces[piece] >= unused);
-    return choice->pieces[piece] - unused;
+    const size_t planned = choice->pieces[piece];
+    if (piece != STORE_PIECE_CODES) {
+        return planned;
+    }
+    assert(planned + bytes >= choice->bytes);
+    return planned + bytes - choice->bytes;
 }
 
 size_t vault_encode(struct vault *v, struct store *s, const struct store_map *map,
                     const struct store_choice *choice, const struct tensor *x,
-                    const struct rng *rng, void *slot, void *workspace)
+                    const struct rng *rng, void *slot, size_t cap, void *workspace)
 {
     assert(choice->action == STORE_ENCODE);
     const double start_s = sys_now_s();
-    const size_t bytes = s->policy->encode(s, map, x, rng, slot, workspace);
+    const size_t bytes = s->policy->encode(s, map, x, rng, slot, cap, workspace);
     v->encode_s += sys_now_s() - start_s;
-    assert(bytes <= choice->bytes);
+    assert(bytes <= cap);
     for (int i = 0; i < STORE_N_PIECES; i++) {
         vault_keep(v, (enum store_piece)i, piece_bytes(choice, (enum store_piece)i, bytes));
     }

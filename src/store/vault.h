@@ -26,12 +26,11 @@ void vault_reset(struct vault *v);
 void vault_keep(struct vault *v, enum store_piece piece, size_t bytes);
 void vault_drop(struct vault *v, enum store_piece piece, size_t bytes);
 
-/* Encodes a map whose choice is STORE_ENCODE into slot [choice->bytes] and counts the bytes that
- * the policy wrote, which it returns. A policy that wrote less than it had planned is counted as
- * having saved on codes. */
+/* Encodes a map whose choice is STORE_ENCODE into slot [cap] and counts the bytes that the policy
+ * wrote, which it returns. Where that is not choice->bytes, the difference is one of codes. */
 size_t vault_encode(struct vault *v, struct store *s, const struct store_map *map,
                     const struct store_choice *choice, const struct tensor *x,
-                    const struct rng *rng, void *slot, void *workspace);
+                    const struct rng *rng, void *slot, size_t cap, void *workspace);
 
 /* Decodes the block of the map (its shape is out's) from the slot. */
 void vault_decode(struct vault *v, struct store *s, const struct store_map *map, const void *slot,

@@ -184,7 +184,8 @@ static void check_round_trip(struct store *s, struct shape shape)
     const struct codec_block whole = {0, shape.n, 0, shape.h, 0, shape.c};
     struct vault v;
     vault_reset(&v);
-    const size_t bytes = vault_encode(&v, s, &map, &choice, &x, &rng, slot, workspace);
+    const size_t bytes = vault_encode(&v, s, &map, &choice, &x, &rng, slot, choice.bytes,
+                                      workspace);
     ck_assert_uint_le(bytes, choice.bytes);
     ck_assert_uint_eq(slot[choice.bytes], 0xA5);
     ck_assert_uint_eq(v.bytes, bytes);
@@ -208,7 +209,7 @@ static void check_round_trip(struct store *s, struct shape shape)
     ck_assert_ptr_nonnull(again);
     memset(again, 0xFF, choice.bytes);
     memset(workspace, 0xFF, choice.workspace_bytes);
-    (void)vault_encode(&v, s, &map, &choice, &x, &rng, again, workspace);
+    (void)vault_encode(&v, s, &map, &choice, &x, &rng, again, choice.bytes, workspace);
     ck_assert_mem_eq(again, slot, bytes);
     ck_assert_uint_eq(v.bytes, 2 * bytes);
     vault_drop_map(&v, &choice, bytes);
@@ -276,7 +277,7 @@ START_TEST(unbiased_policies_are)
         const struct codec_block whole = {0, shape.n, 0, shape.h, 0, shape.c};
         for (uint64_t seed = 0; seed < N_SEEDS; seed++) {
             const struct rng rng = rng_make(seed, RNG_QUANTISE, 0, map.id);
-            (void)policy->encode(&s, &map, &x, &rng, slot, workspace);
+            (void)policy->encode(&s, &map, &x, &rng, slot, choice.bytes, workspace);
             policy->decode(&s, &map, slot, &whole, &out, workspace);
             for (size_t e = 0; e < n; e++) {
                 sum[e] += (double)out.data[e] - (double)x.data[e];
@@ -442,9 +443,9 @@ END_TEST
 
 /* A policy that writes less than it planned: the difference is missing from the codes. */
 static size_t short_encode(struct store *s, const struct store_map *map, const struct tensor *x,
-                           const struct rng *rng, void *slot, void *workspace)
+                           const struct rng *rng, void *slot, size_t cap, void *workspace)
 {
-    (void)s, (void)map, (void)x, (void)rng, (void)slot, (void)workspace;
+    (void)s, (void)map, (void)x, (void)rng, (void)slot, (void)cap, (void)workspace;
     return 70;
 }
 
@@ -464,7 +465,7 @@ START_TEST(vault_counts_what_was_written)
     const struct store_map map = map_of((struct shape){1, 4, 4, 4});
     struct vault v;
     vault_reset(&v);
-    const size_t bytes = vault_encode(&v, &s, &map, &choice, NULL, NULL, NULL, NULL);
+    const size_t bytes = vault_encode(&v, &s, &map, &choice, NULL, NULL, NULL, 100, NULL);
     ck_assert_uint_eq(bytes, 70);
     ck_assert_uint_eq(v.bytes, 70);
     ck_assert_uint_eq(v.pieces[STORE_PIECE_CODES], 50);
