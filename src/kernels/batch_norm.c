@@ -1,14 +1,15 @@
-/* Batch normalisation: cuts the pixels into blocks that never cross a group's border and merges the
- * blocks' sums in their order. */
+/* Batch normalisation: cuts the batch into runs of samples that never cross a group's border, runs
+ * into blocks of pixels, and merges the blocks' sums in their order. */
 #include "kernels/batch_norm.h"
 
 #include <assert.h>
 #include <string.h>
 
 #include "kernels/loops_priv.h"
+#include "kernels/sample_runs.h"
 
-/* Sums: a block is a thread's unit of work and has sums of its own in the workspace, so it is
- * larger than elsewhere; inside it, chunks small enough that float sums stay exact to a few units
+/* Sums: a block has sums of its own in the workspace, so it is larger than elsewhere; inside it,
+ * chunks small enough that float sums stay exact to a few units
  * in the last place and that the second reading of x comes from cache. */
 #define SUM_BLOCK_BYTES 131072u
 #define CHUNK_BYTES 16384u
@@ -21,64 +22,128 @@ static size_t chunk_pixels(size_t c)
     return n < CHUNK_MIN_PIXELS ? CHUNK_MIN_PIXELS : n > CHUNK_MAX_PIXELS ? CHUNK_MAX_PIXELS : n;
 }
 
-static struct blocks sum_blocks(const struct shape *x, size_t group)
+/* A run of samples in blocks, each with sums of its own: [block][2][c] doubles in the workspace. */
+struct run_blocks {
+    size_t first, n_pixels, group; /* of the run */
+    size_t block, n_blocks;        /* pixels of a whole block; of a whole run */
+};
+
+static size_t blocks_per_run(const struct shape *x, const struct sample_runs *r, size_t *block)
 {
-    return blocks_cut(x, group, SUM_BLOCK_BYTES, CHUNK_MIN_PIXELS);
+    const size_t pixels = r->samples * x->h * x->w;
+    *block = SUM_BLOCK_BYTES / (x->c * sizeof(real));
+    *block = *block < CHUNK_MIN_PIXELS ? CHUNK_MIN_PIXELS : *block;
+    return pixels == 0 ? 0 : (pixels - 1) / *block + 1;
+}
+
+static struct run_blocks run_blocks(const struct shape *x, const struct sample_runs *r, size_t run)
+{
+    struct run_blocks b;
+    size_t first, n;
+    b.group = sample_runs_get(r, run, &first, &n);
+    b.first = first * x->h * x->w;
+    b.n_pixels = n * x->h * x->w;
+    b.n_blocks = blocks_per_run(x, r, &b.block);
+    return b;
+}
+
+static size_t n_sums(const struct shape *x, size_t group)
+{
+    const struct sample_runs r = sample_runs_cut(x, group);
+    size_t block;
+    return r.n_runs * blocks_per_run(x, &r, &block);
 }
 
 size_t batch_norm_workspace_bytes(const struct shape *x, size_t group)
 {
     /* Two sums per block and channel, and two totals per channel for the merge. */
-    return (sum_blocks(x, group).n_blocks + 1) * 2 * x->c * sizeof(double);
+    return (n_sums(x, group) + 1) * 2 * x->c * sizeof(double);
+}
+
+/* Pixels of block i of a run; 0 behind the end of a short run. */
+static size_t block_pixels(const struct run_blocks *b, size_t i)
+{
+    const size_t at = i * b->block;
+    return at >= b->n_pixels ? 0 : b->n_pixels - at < b->block ? b->n_pixels - at : b->block;
+}
+
+/* --- statistics ------------------------------------------------------------------------------- */
+
+static void stats_block(const struct kernels *k, const struct tensor *x, const struct run_blocks *b,
+                        size_t i, double *part)
+{
+    const size_t c = x->shape.c, chunk = chunk_pixels(c), n = block_pixels(b, i);
+    const real *first = x->data + (b->first + i * b->block) * x->pixel_stride;
+    memset(part, 0, 2 * c * sizeof(double));
+    for (size_t p = 0; p < n; p += chunk) {
+        const size_t n_chunk = n - p < chunk ? n - p : chunk;
+        k->loop.bn_moments(n_chunk, c, first + p * x->pixel_stride, x->pixel_stride, p, part,
+                           part + c);
+    }
+}
+
+void batch_norm_stats_run(const struct kernels *k, const struct tensor *x, size_t group, size_t run,
+                          void *workspace)
+{
+    const struct sample_runs r = sample_runs_cut(&x->shape, group);
+    const struct run_blocks b = run_blocks(&x->shape, &r, run);
+    for (size_t i = 0; i < b.n_blocks; i++) {
+        stats_block(k, x, &b, i, (double *)workspace + (run * b.n_blocks + i) * 2 * x->shape.c);
+    }
+}
+
+void batch_norm_stats_merge(const struct shape *x, size_t group, real *mean, real *var,
+                            void *workspace)
+{
+    const size_t c = x->c;
+    const struct sample_runs r = sample_runs_cut(x, group);
+    const double *part = workspace; /* [runs][blocks][mean, M2][c] */
+    double *const total = (double *)workspace + n_sums(x, group) * 2 * c;
+    double n_total = 0; /* pixels of the group merged so far */
+    for (size_t run = 0; run < r.n_runs; run++) {
+        const struct run_blocks b = run_blocks(x, &r, run);
+        if (run % r.per_group == 0) {
+            n_total = 0;
+            memset(total, 0, 2 * c * sizeof(double));
+        }
+        for (size_t i = 0; i < b.n_blocks; i++, part += 2 * c) {
+            const double n = (double)block_pixels(&b, i);
+            if (n <= 0) {
+                continue;
+            }
+            /* Chan, Golub and LeVeque 1979: merging two sets of moments. */
+            const double share = n / (n_total + n);
+            for (size_t j = 0; j < c; j++) {
+                const double delta = part[j] - total[j];
+                total[j] += delta * share;
+                total[c + j] += part[c + j] + delta * delta * n_total * share;
+            }
+            n_total += n;
+        }
+        if (run + 1 == r.n_runs || (run + 1) % r.per_group == 0) {
+            for (size_t j = 0; j < c; j++) {
+                mean[b.group * c + j] = (real)total[j];
+                var[b.group * c + j] = (real)(total[c + j] / n_total);
+            }
+        }
+    }
 }
 
 void batch_norm_stats(const struct kernels *k, const struct tensor *x, size_t group, real *mean,
                       real *var, void *workspace)
 {
-    const size_t c = x->shape.c;
-    const struct blocks b = sum_blocks(&x->shape, group);
-    double *const parts = workspace; /* [n_blocks][mean, M2][c] */
-
+    const struct sample_runs r = sample_runs_cut(&x->shape, group);
+    size_t block;
+    const size_t n_blocks = blocks_per_run(&x->shape, &r, &block);
 #pragma omp parallel for schedule(static) if (blocks_want_threads(&x->shape))
-    for (size_t i = 0; i < b.n_blocks; i++) {
-        size_t g, n;
-        const size_t first = blocks_get(&b, i, &g, &n);
-        const size_t chunk = chunk_pixels(c);
-        double *const part = parts + i * 2 * c;
-        memset(part, 0, 2 * c * sizeof(double));
-        for (size_t p = 0; p < n; p += chunk) {
-            const size_t n_chunk = n - p < chunk ? n - p : chunk;
-            k->loop.bn_moments(n_chunk, c, x->data + (first + p) * x->pixel_stride, x->pixel_stride,
-                               p, part, part + c);
-        }
+    for (size_t i = 0; i < r.n_runs * n_blocks; i++) {
+        const struct run_blocks b = run_blocks(&x->shape, &r, i / n_blocks);
+        stats_block(k, x, &b, i % n_blocks, (double *)workspace + i * 2 * x->shape.c);
     }
-
-    double *const total = parts + b.n_blocks * 2 * c;
-    double n_total = 0; /* pixels of the group merged so far */
-    for (size_t i = 0; i < b.n_blocks; i++) {
-        size_t g, n;
-        const size_t end = blocks_get(&b, i, &g, &n) + n;
-        const double *const part = parts + i * 2 * c;
-        if (i % b.per_group == 0) {
-            n_total = 0;
-            memset(total, 0, 2 * c * sizeof(double));
-        }
-        /* Chan, Golub and LeVeque 1979: merging two sets of moments. */
-        const double share = (double)n / (n_total + (double)n);
-        for (size_t j = 0; j < c; j++) {
-            const double delta = part[j] - total[j];
-            total[j] += delta * share;
-            total[c + j] += part[c + j] + delta * delta * n_total * share;
-        }
-        n_total += (double)n;
-        if (end == b.n_items || end == (g + 1) * b.group) {
-            for (size_t j = 0; j < c; j++) {
-                mean[g * c + j] = (real)total[j];
-                var[g * c + j] = (real)(total[c + j] / n_total);
-            }
-        }
-    }
+    batch_norm_stats_merge(&x->shape, group, mean, var, workspace);
 }
+
+/* --- normalisation ---------------------------------------------------------------------------- */
 
 void batch_norm_apply(const struct kernels *k, const struct tensor *x, size_t group,
                       const real *mean, const real *invstd, const real *gamma, const real *beta,
@@ -108,44 +173,56 @@ void batch_norm_apply(const struct kernels *k, const struct tensor *x, size_t gr
     }
 }
 
-void batch_norm_backward_reduce(const struct kernels *k, const struct tensor *dy,
-                                const struct tensor *x, size_t group, const real *mean,
-                                const real *invstd, real *sums, real *dgamma, real *dbeta,
-                                void *workspace)
+/* --- backward --------------------------------------------------------------------------------- */
+
+static void sums_block(const struct kernels *k, const struct tensor *dy, const struct tensor *x,
+                       const real *mean, const struct run_blocks *b, size_t i, double *part)
 {
     assert(loop_same_shape(&x->shape, &dy->shape));
-    const size_t c = x->shape.c;
-    const struct blocks b = sum_blocks(&x->shape, group);
-    double *const parts = workspace; /* [n_blocks][sum dy, sum dy * (x - mean)][c] */
-
-#pragma omp parallel for schedule(static) if (blocks_want_threads(&x->shape))
-    for (size_t i = 0; i < b.n_blocks; i++) {
-        size_t g, n;
-        const size_t first = blocks_get(&b, i, &g, &n);
-        const size_t chunk = chunk_pixels(c);
-        double *const part = parts + i * 2 * c;
-        memset(part, 0, 2 * c * sizeof(double));
-        for (size_t p = 0; p < n; p += chunk) {
-            const struct bn_run run = {
-                .n_pixels = n - p < chunk ? n - p : chunk,
-                .c = c,
-                .x = x->data + (first + p) * x->pixel_stride,
-                .x_stride = x->pixel_stride,
-                .dy = dy->data + (first + p) * dy->pixel_stride,
-                .dy_stride = dy->pixel_stride,
-                .mean = mean + g * c,
-            };
-            k->loop.bn_reduce(&run, part, part + c);
-        }
+    const size_t c = x->shape.c, chunk = chunk_pixels(c);
+    const size_t first = b->first + i * b->block, n = block_pixels(b, i);
+    memset(part, 0, 2 * c * sizeof(double));
+    for (size_t p = 0; p < n; p += chunk) {
+        const struct bn_run run = {
+            .n_pixels = n - p < chunk ? n - p : chunk,
+            .c = c,
+            .x = x->data + (first + p) * x->pixel_stride,
+            .x_stride = x->pixel_stride,
+            .dy = dy->data + (first + p) * dy->pixel_stride,
+            .dy_stride = dy->pixel_stride,
+            .mean = mean + b->group * c,
+        };
+        k->loop.bn_reduce(&run, part, part + c);
     }
+}
 
+void batch_norm_backward_sums_run(const struct kernels *k, const struct tensor *dy,
+                                  const struct tensor *x, size_t group, const real *mean,
+                                  size_t run, void *workspace)
+{
+    const struct sample_runs r = sample_runs_cut(&x->shape, group);
+    const struct run_blocks b = run_blocks(&x->shape, &r, run);
+    for (size_t i = 0; i < b.n_blocks; i++) {
+        sums_block(k, dy, x, mean, &b, i,
+                   (double *)workspace + (run * b.n_blocks + i) * 2 * x->shape.c);
+    }
+}
+
+void batch_norm_backward_sums_merge(const struct shape *x, size_t group, const real *invstd,
+                                    real *means, real *dgamma, real *dbeta, void *workspace)
+{
+    const size_t c = x->c, n_parts = n_sums(x, group);
+    const struct sample_runs r = sample_runs_cut(x, group);
+    double *parts = workspace; /* [runs][blocks][sum dy, sum dy * (x - mean)][c] */
+    const size_t per_group = r.n_runs > 0 ? n_parts / r.n_runs * r.per_group : 1;
     /* A group's blocks are gathered in its first one's place; then the groups in `total`. */
-    double *const total = parts + b.n_blocks * 2 * c;
+    double *const total = parts + n_parts * 2 * c;
     memset(total, 0, 2 * c * sizeof(double));
-    for (size_t i = 0; i < b.n_blocks; i += b.per_group) {
+    for (size_t i = 0; i < n_parts; i += per_group) {
         double *const sum = parts + i * 2 * c;
-        const size_t g = i / b.per_group;
-        for (size_t l = i + 1; l < b.n_blocks && l < i + b.per_group; l++) {
+        const size_t g = i / per_group, left = r.n - g * r.group;
+        const double count = (double)((left < r.group ? left : r.group) * x->h * x->w);
+        for (size_t l = i + 1; l < n_parts && l < i + per_group; l++) {
             const double *const part = parts + l * 2 * c;
             for (size_t j = 0; j < 2 * c; j++) {
                 sum[j] += part[j];
@@ -153,8 +230,8 @@ void batch_norm_backward_reduce(const struct kernels *k, const struct tensor *dy
         }
         for (size_t j = 0; j < c; j++) {
             const double dy_xhat = sum[c + j] * (double)invstd[g * c + j];
-            sums[g * 2 * c + j] = (real)sum[j];
-            sums[g * 2 * c + c + j] = (real)dy_xhat;
+            means[g * 2 * c + j] = (real)(sum[j] / count);
+            means[g * 2 * c + c + j] = (real)(dy_xhat / count);
             total[j] += sum[j];
             total[c + j] += dy_xhat;
         }
@@ -165,9 +242,25 @@ void batch_norm_backward_reduce(const struct kernels *k, const struct tensor *dy
     }
 }
 
+void batch_norm_backward_reduce(const struct kernels *k, const struct tensor *dy,
+                                const struct tensor *x, size_t group, const real *mean,
+                                const real *invstd, real *means, real *dgamma, real *dbeta,
+                                void *workspace)
+{
+    const struct sample_runs r = sample_runs_cut(&x->shape, group);
+    size_t block;
+    const size_t n_blocks = blocks_per_run(&x->shape, &r, &block);
+#pragma omp parallel for schedule(static) if (blocks_want_threads(&x->shape))
+    for (size_t i = 0; i < r.n_runs * n_blocks; i++) {
+        const struct run_blocks b = run_blocks(&x->shape, &r, i / n_blocks);
+        sums_block(k, dy, x, mean, &b, i % n_blocks, (double *)workspace + i * 2 * x->shape.c);
+    }
+    batch_norm_backward_sums_merge(&x->shape, group, invstd, means, dgamma, dbeta, workspace);
+}
+
 void batch_norm_backward_apply(const struct kernels *k, const struct tensor *dy,
                                const struct tensor *x, size_t group, const real *mean,
-                               const real *invstd, const real *gamma, const real *sums,
+                               const real *invstd, const real *gamma, const real *means,
                                struct tensor *dx, int accumulate)
 {
     assert(loop_same_shape(&x->shape, &dy->shape) && loop_same_shape(&x->shape, &dx->shape));
@@ -178,7 +271,6 @@ void batch_norm_backward_apply(const struct kernels *k, const struct tensor *dy,
     for (size_t i = 0; i < b.n_blocks; i++) {
         size_t g, n;
         const size_t first = blocks_get(&b, i, &g, &n);
-        const size_t left = b.n_items - g * b.group;
         const struct bn_run run = {
             .n_pixels = n,
             .c = c,
@@ -189,8 +281,7 @@ void batch_norm_backward_apply(const struct kernels *k, const struct tensor *dy,
             .mean = mean + g * c,
             .invstd = invstd + g * c,
             .gamma = gamma,
-            .sums = sums + g * 2 * c,
-            .inv_count = (real)(1.0 / (double)(left < b.group ? left : b.group)),
+            .means = means + g * 2 * c,
             .out = dx->data + first * dx->pixel_stride,
             .out_stride = dx->pixel_stride,
             .accumulate = accumulate,

@@ -15,7 +15,13 @@
 
 size_t batch_norm_workspace_bytes(const struct shape *x, size_t group);
 
-/* mean [n_groups][c], var [n_groups][c] (biased: M2 / count). */
+/* The statistics of one of sample_runs_cut(x, group)'s runs into the workspace; runs in any order,
+ * on any thread. Then the merge: mean [n_groups][c], var [n_groups][c] (biased: M2 / count). */
+void batch_norm_stats_run(const struct kernels *k, const struct tensor *x, size_t group, size_t run,
+                          void *workspace);
+void batch_norm_stats_merge(const struct shape *x, size_t group, real *mean, real *var,
+                            void *workspace);
+/* All runs and the merge. */
 void batch_norm_stats(const struct kernels *k, const struct tensor *x, size_t group, real *mean,
                       real *var, void *workspace);
 
@@ -24,18 +30,24 @@ void batch_norm_apply(const struct kernels *k, const struct tensor *x, size_t gr
                       const real *mean, const real *invstd, const real *gamma, const real *beta,
                       struct tensor *y);
 
-/* With xhat = (x - mean) * invstd: sums [n_groups][2][c] = sum of dy, sum of dy * xhat per group;
- * dbeta [c] and dgamma [c] = their totals over the groups in order (overwritten). */
+/* With xhat = (x - mean) * invstd: means [n_groups][2][c] = mean of dy, mean of dy * xhat over a
+ * group's pixels; dbeta [c] and dgamma [c] = sums over all groups in order (overwritten). By runs,
+ * as above, and all at once. */
+void batch_norm_backward_sums_run(const struct kernels *k, const struct tensor *dy,
+                                  const struct tensor *x, size_t group, const real *mean,
+                                  size_t run, void *workspace);
+void batch_norm_backward_sums_merge(const struct shape *x, size_t group, const real *invstd,
+                                    real *means, real *dgamma, real *dbeta, void *workspace);
 void batch_norm_backward_reduce(const struct kernels *k, const struct tensor *dy,
                                 const struct tensor *x, size_t group, const real *mean,
-                                const real *invstd, real *sums, real *dgamma, real *dbeta,
+                                const real *invstd, real *means, real *dgamma, real *dbeta,
                                 void *workspace);
 
-/* dx = gamma * invstd * (dy - sums[0]/m - xhat * sums[1]/m), m = pixels of the group; or dx += it.
+/* dx = gamma * invstd * (dy - means[0] - xhat * means[1]); or dx += it.
  * Without accumulate dx may be dy or x. */
 void batch_norm_backward_apply(const struct kernels *k, const struct tensor *dy,
                                const struct tensor *x, size_t group, const real *mean,
-                               const real *invstd, const real *gamma, const real *sums,
+                               const real *invstd, const real *gamma, const real *means,
                                struct tensor *dx, int accumulate);
 
 #endif

@@ -142,12 +142,22 @@ size_t codec_workspace_bytes(const struct codec_spec *spec, const struct shape *
     return scratch_bytes(&u) * (size_t)n_threads;
 }
 
-static size_t thread_index(void)
+static size_t thread_index(int n_threads)
 {
 #ifdef _OPENMP
-    return (size_t)omp_get_thread_num();
+    return n_threads > 1 ? (size_t)omp_get_thread_num() : 0;
 #else
-    return 0;
+    return (void)n_threads, 0;
+#endif
+}
+
+/* Threads help, and this is not one of several that share the tensor already. */
+static int want_threads(const struct shape *s, int n_threads)
+{
+#ifdef _OPENMP
+    return n_threads > 1 && shape_elements(s) > MIN_PARALLEL && !omp_in_parallel();
+#else
+    return (void)s, (void)n_threads, 0;
 #endif
 }
 
@@ -156,7 +166,8 @@ static size_t thread_index(void)
 static void encode_raw(const struct tensor *x, unsigned char *dst, int n_threads)
 {
     const size_t pixels = shape_pixels(&x->shape), bytes = x->shape.c * sizeof(real);
-#pragma omp parallel for num_threads(n_threads) schedule(static) if (pixels * bytes > MIN_PARALLEL)
+#pragma omp parallel for num_threads(n_threads) \
+    schedule(static) if (want_threads(&x->shape, n_threads))
     for (size_t p = 0; p < pixels; p++) {
         memcpy(dst + p * bytes, x->data + p * x->pixel_stride, bytes);
     }
@@ -167,7 +178,8 @@ static void decode_raw(const struct shape *shape, const unsigned char *src,
 {
     const size_t w = shape->w, row_pixels = (b->h1 - b->h0) * w;
     const size_t bytes = (b->c1 - b->c0) * sizeof(real), pixels = (b->n1 - b->n0) * row_pixels;
-#pragma omp parallel for num_threads(n_threads) schedule(static) if (pixels * bytes > MIN_PARALLEL)
+#pragma omp parallel for num_threads(n_threads) \
+    schedule(static) if (want_threads(&out->shape, n_threads))
     for (size_t i = 0; i < pixels; i++) {
         const size_t n = b->n0 + i / row_pixels, p = b->h0 * w + i % row_pixels;
         const size_t at = ((n * shape->h * w + p) * shape->c + b->c0) * sizeof(real);
@@ -177,37 +189,50 @@ static void decode_raw(const struct shape *shape, const unsigned char *src,
 
 /* --- coded ------------------------------------------------------------------------------------ */
 
-size_t codec_encode(const struct kernels *k, const struct codec_spec *spec, const struct tensor *x,
-                    const struct rng *rng, void *dst, void *workspace, int n_threads)
+/* What one call encodes: samples first .. of a tensor whose code is at dst. */
+struct encode_job {
+    const struct codec_spec *spec;
+    const struct tensor *x;
+    size_t first;
+    const struct rng *rng;
+    unsigned char *dst, *workspace;
+};
+
+/* Returns the bytes written. */
+static size_t encode(const struct kernels *k, const struct encode_job *job, int n_threads)
 {
+    const struct codec_spec *const spec = job->spec;
+    const struct tensor *const x = job->x;
     const size_t n = x->shape.n, pixels = x->shape.h * x->shape.w;
     struct sections sections;
     struct codec_unit unit = make_unit(spec, &x->shape, &sections);
     if (is_raw(spec, &unit, &sections)) {
-        encode_raw(x, dst, n_threads);
+        struct shape before = x->shape;
+        before.n = job->first;
+        encode_raw(x, job->dst + shape_bytes(&before), n_threads);
         return shape_bytes(&x->shape);
     }
-    unit.rng = *rng;
+    unit.rng = *job->rng;
     const int by_group = spec->kind == CODEC_GROUP;
     const size_t sample_bytes = sections_sum(&sections), scratch = scratch_bytes(&unit);
     const size_t n_items = by_group ? ceil_div(pixels * unit.c, unit.group) : unit.c;
     const size_t step = by_group ? UNIT_GROUPS : UNIT_CHANNELS;
     const size_t n_parts = ceil_div(n_items, step);
-    const int is_large = shape_elements(&x->shape) > MIN_PARALLEL;
+    const int threads = want_threads(&x->shape, n_threads);
 
-#pragma omp parallel for num_threads(n_threads) schedule(static) if (is_large)
+#pragma omp parallel for num_threads(n_threads) schedule(static) if (threads)
     for (size_t i = 0; i < n * n_parts; i++) {
         struct codec_unit u = unit;
-        u.sample = i / n_parts;
+        u.sample = job->first + i / n_parts;
         const size_t from = i % n_parts * step, to = min_size(from + step, n_items);
-        const real *sample = x->data + u.sample * pixels * x->pixel_stride;
-        unsigned char *code = (unsigned char *)dst + u.sample * sample_bytes;
+        const real *sample = x->data + i / n_parts * pixels * x->pixel_stride;
+        unsigned char *code = job->dst + u.sample * sample_bytes;
         unsigned char *means = NULL;
         if (u.has_means) {
             means = code + from * 2;
             u.means_stride = u.c;
         } else if (scratch > 0) {
-            means = (unsigned char *)workspace + thread_index() * scratch;
+            means = job->workspace + thread_index(n_threads) * scratch;
             u.means_stride = to - from;
         }
         if (by_group) {
@@ -219,6 +244,23 @@ size_t codec_encode(const struct kernels *k, const struct codec_spec *spec, cons
         }
     }
     return n * sample_bytes;
+}
+
+size_t codec_encode(const struct kernels *k, const struct codec_spec *spec, const struct tensor *x,
+                    const struct rng *rng, void *dst, void *workspace, int n_threads)
+{
+    const struct encode_job job = {
+        .spec = spec, .x = x, .rng = rng, .dst = dst, .workspace = workspace};
+    return encode(k, &job, n_threads);
+}
+
+void codec_encode_samples(const struct kernels *k, const struct codec_spec *spec,
+                          const struct tensor *x, size_t first, const struct rng *rng, void *dst,
+                          void *workspace)
+{
+    const struct encode_job job = {
+        .spec = spec, .x = x, .first = first, .rng = rng, .dst = dst, .workspace = workspace};
+    (void)encode(k, &job, 1);
 }
 
 void codec_decode(const struct kernels *k, const struct codec_spec *spec, const struct shape *shape,
@@ -242,9 +284,9 @@ void codec_decode(const struct kernels *k, const struct codec_spec *spec, const 
     /* A group runs across channels: its units are whole pixels. */
     const size_t step = spec->kind == CODEC_GROUP ? unit.c : UNIT_CHANNELS;
     const size_t n_parts = ceil_div(b.c1 - b.c0, step);
-    const int is_large = shape_elements(&out->shape) > MIN_PARALLEL;
+    const int threads = want_threads(&out->shape, n_threads);
 
-#pragma omp parallel for num_threads(n_threads) schedule(static) if (is_large)
+#pragma omp parallel for num_threads(n_threads) schedule(static) if (threads)
     for (size_t i = 0; i < (b.n1 - b.n0) * n_parts; i++) {
         const size_t n = i / n_parts;
         const size_t c0 = b.c0 + i % n_parts * step, c1 = min_size(c0 + step, b.c1);

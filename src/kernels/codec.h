@@ -90,6 +90,12 @@ size_t codec_workspace_bytes(const struct codec_spec *spec, const struct shape *
 size_t codec_encode(const struct kernels *k, const struct codec_spec *spec, const struct tensor *x,
                     const struct rng *rng, void *dst, void *workspace, int n_threads);
 
+/* The same for samples `first` .. of a larger tensor alone, which x holds: dst is the whole
+ * tensor's. By the calling thread, with a workspace for one. */
+void codec_encode_samples(const struct kernels *k, const struct codec_spec *spec,
+                          const struct tensor *x, size_t first, const struct rng *rng, void *dst,
+                          void *workspace);
+
 /* A part of a map: samples n0..n1-1, rows h0..h1-1, channels c0..c1-1 (all columns). */
 struct codec_block {
     size_t n0, n1, h0, h1, c0, c1;

@@ -33,6 +33,7 @@ kernels_isa_sources += \
 kernels_sources += \
 	src/kernels/loops_isa.h \
 	src/kernels/loops_priv.h \
+	src/kernels/sample_runs.h \
 	src/kernels/loops_ref.c \
 	src/kernels/batch_norm.c \
 	src/kernels/batch_norm.h \

@@ -23,8 +23,7 @@ struct bn_run {
     const real *x, *dy;
     size_t x_stride, dy_stride;
     const real *mean, *invstd, *gamma, *beta; /* [c] */
-    const real *sums;                         /* [2][c], of the whole group */
-    real inv_count;                           /* 1 / pixels of the group */
+    const real *means;                        /* [2][c]: mean of dy and of dy * xhat */
     real *out;
     size_t out_stride;
     int accumulate;
@@ -89,7 +88,7 @@ struct loop_kernels {
     void (*bn_apply)(const struct bn_run *r);
     /* sum_dy[c] += sum of dy, sum_dy_dev[c] += sum of dy * (x - mean); as many pixels as above. */
     void (*bn_reduce)(const struct bn_run *r, double *sum_dy, double *sum_dy_dev);
-    /* out (+)= gamma * invstd * (dy - sums[0]/count - (x - mean) * invstd * sums[1]/count). */
+    /* out (+)= gamma * invstd * (dy - means[0] - (x - mean) * invstd * means[1]). */
     void (*bn_backward)(const struct bn_run *r);
 
     /* Output row `row`: x is the sample's first pixel, y and index (NULL: not wanted) the row's. */

@@ -7,6 +7,10 @@
 
 #include <stddef.h>
 
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
 #include "base/real.h"
 #include "tensor/tensor.h"
 
@@ -61,8 +65,14 @@ static inline size_t blocks_get(const struct blocks *b, size_t i, size_t *group,
     return first;
 }
 
+/* Not inside a chain of passes over a run of samples (kernels/sample_runs.h): its threads are busy. */
 static inline int blocks_want_threads(const struct shape *s)
 {
+#ifdef _OPENMP
+    if (omp_in_parallel()) {
+        return 0;
+    }
+#endif
     return shape_bytes(s) >= LOOP_PARALLEL_BYTES;
 }
 

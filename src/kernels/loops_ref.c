@@ -156,8 +156,8 @@ static void ref_bn_backward(const struct bn_run *r)
     for (size_t p = 0; p < r->n_pixels; p++) {
         for (size_t i = 0; i < r->c; i++) {
             const real xhat = (r->x[p * r->x_stride + i] - r->mean[i]) * r->invstd[i];
-            const real mean_dy = r->sums[i] * r->inv_count;
-            const real mean_dy_xhat = r->sums[r->c + i] * r->inv_count;
+            const real mean_dy = r->means[i];
+            const real mean_dy_xhat = r->means[r->c + i];
             const real dy = r->dy[p * r->dy_stride + i];
             const real dx = r->gamma[i] * r->invstd[i] * (dy - mean_dy - xhat * mean_dy_xhat);
             put(&r->out[p * r->out_stride + i], dx, r->accumulate);

@@ -18,6 +18,7 @@ const struct layer_type layer_add = {
     .forward_in_place = 1,
     .passes_gradient = 1,
     .recomputable = 1,
+    .by_sample = 1,
     .forward = forward,
 };
 

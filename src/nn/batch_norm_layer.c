@@ -45,21 +45,16 @@ static size_t workspace_bytes(const struct layer *l, const struct layer_context 
     size_t sums = n_groups(x->n, ctx->bn_group) * 2 * x->c;
     size_t training = (scratch_reals(x, ctx->bn_group) + sums) * sizeof(real);
     if (phase == LAYER_FORWARD) {
-        /* Evaluation keeps invstd here, training the groups' variances. */
+        /* Evaluation keeps invstd here, training sums and the groups' variances. */
         return ctx->training ? training : x->c * sizeof(real);
     }
     return training;
 }
 
-static void forward_eval(struct layer_io *io)
+static void forward_sums(const struct layer *l, struct layer_io *io, size_t run)
 {
-    size_t c = io->x[0].shape.c;
-    real *invstd = io->workspace;
-    for (size_t i = 0; i < c; i++) {
-        invstd[i] = (real)(1 / sqrt((double)io->params[RUNNING_VAR][i] + eps));
-    }
-    batch_norm_apply(io->ctx->kernels, &io->x[0], io->x[0].shape.n, io->params[RUNNING_MEAN],
-                     invstd, io->params[GAMMA], io->params[BETA], &io->y);
+    (void)l;
+    batch_norm_stats_run(io->ctx->kernels, &io->x[0], io->ctx->bn_group, run, io->workspace);
 }
 
 static void update_running(struct layer_io *io, const real *mean, const real *var, size_t groups)
@@ -80,52 +75,90 @@ static void update_running(struct layer_io *io, const real *mean, const real *va
     }
 }
 
+static void forward_sums_end(const struct layer *l, struct layer_io *io)
+{
+    (void)l;
+    const struct shape *s = &io->x[0].shape;
+    if (!io->ctx->training) {
+        real *invstd = io->workspace;
+        for (size_t i = 0; i < s->c; i++) {
+            invstd[i] = (real)(1 / sqrt((double)io->params[RUNNING_VAR][i] + eps));
+        }
+        return;
+    }
+    size_t group = io->ctx->bn_group, groups = n_groups(s->n, group);
+    real *mean = io->side, *invstd = mean + groups * s->c;
+    real *var = (real *)io->workspace + scratch_reals(s, group);
+    batch_norm_stats_merge(s, group, mean, var, io->workspace);
+    for (size_t i = 0; i < groups * s->c; i++) {
+        invstd[i] = (real)(1 / sqrt((double)var[i] + eps));
+    }
+    update_running(io, mean, var, groups);
+}
+
+/* Samples of one group, or all of the batch: either way the first one's group is the first. */
 static void forward(const struct layer *l, struct layer_io *io)
 {
     (void)l;
+    size_t c = io->x[0].shape.c, group = io->ctx->bn_group;
     if (!io->ctx->training) {
-        forward_eval(io);
+        batch_norm_apply(io->ctx->kernels, &io->x[0], io->batch, io->params[RUNNING_MEAN],
+                         io->workspace, io->params[GAMMA], io->params[BETA], &io->y);
         return;
     }
-    const struct shape *s = &io->x[0].shape;
-    size_t group = io->ctx->bn_group, groups = n_groups(s->n, group);
-    real *mean = io->side, *invstd = mean + groups * s->c;
-    if (!io->recompute) {
-        real *var = (real *)io->workspace + scratch_reals(s, group);
-        batch_norm_stats(io->ctx->kernels, &io->x[0], group, mean, var, io->workspace);
-        for (size_t i = 0; i < groups * s->c; i++) {
-            invstd[i] = (real)(1 / sqrt((double)var[i] + eps));
-        }
-        update_running(io, mean, var, groups);
-    }
-    batch_norm_apply(io->ctx->kernels, &io->x[0], group, mean, invstd, io->params[GAMMA],
+    const real *mean = io->side, *invstd = mean + n_groups(io->batch, group) * c;
+    size_t at = io->first / group * c;
+    batch_norm_apply(io->ctx->kernels, &io->x[0], group, mean + at, invstd + at, io->params[GAMMA],
                      io->params[BETA], &io->y);
+}
+
+static real *backward_means(const struct layer_io *io)
+{
+    struct shape whole = io->dy.shape;
+    whole.n = io->batch;
+    return (real *)io->workspace + scratch_reals(&whole, io->ctx->bn_group);
+}
+
+static void backward_sums(const struct layer *l, struct layer_io *io, size_t run)
+{
+    (void)l;
+    batch_norm_backward_sums_run(io->ctx->kernels, &io->dy, &io->x[0], io->ctx->bn_group, io->side,
+                                 run, io->workspace);
+}
+
+static void backward_sums_end(const struct layer *l, struct layer_io *io)
+{
+    (void)l;
+    const struct shape *s = &io->dy.shape;
+    size_t group = io->ctx->bn_group;
+    const real *mean = io->side, *invstd = mean + n_groups(s->n, group) * s->c;
+    batch_norm_backward_sums_merge(s, group, invstd, backward_means(io), io->dparams[GAMMA],
+                                   io->dparams[BETA], io->workspace);
 }
 
 static void backward(const struct layer *l, struct layer_io *io)
 {
     (void)l;
-    const struct shape *s = &io->x[0].shape;
-    size_t group = io->ctx->bn_group, groups = n_groups(s->n, group);
-    const real *mean = io->side, *invstd = mean + groups * s->c;
-    real *sums = (real *)io->workspace + scratch_reals(s, group);
-    batch_norm_backward_reduce(io->ctx->kernels, &io->dy, &io->x[0], group, mean, invstd, sums,
-                               io->dparams[GAMMA], io->dparams[BETA], io->workspace);
-    if (io->want_dx[0]) {
-        batch_norm_backward_apply(io->ctx->kernels, &io->dy, &io->x[0], group, mean, invstd,
-                                  io->params[GAMMA], sums, &io->dx[0], io->accumulate[0]);
+    if (!io->want_dx[0]) {
+        return;
     }
+    size_t c = io->dy.shape.c, group = io->ctx->bn_group;
+    const real *mean = io->side, *invstd = mean + n_groups(io->batch, group) * c;
+    size_t at = io->first / group * c;
+    batch_norm_backward_apply(io->ctx->kernels, &io->dy, &io->x[0], group, mean + at, invstd + at,
+                              io->params[GAMMA], backward_means(io) + 2 * at, &io->dx[0],
+                              io->accumulate[0]);
 }
 
 static void gradient(const struct layer *l, const struct layer_io *io, struct store_gradient *g)
 {
     (void)l;
-    const struct shape *s = &io->dy.shape;
     const real *mean = io->side;
     *g = (struct store_gradient){.use = STORE_USE_BN,
                                  .dx = io->want_dx[0] ? &io->dx[0] : NULL,
                                  .gamma = io->params[GAMMA],
-                                 .invstd = mean + n_groups(s->n, io->ctx->bn_group) * s->c,
+                                 .invstd = mean +
+                                           n_groups(io->batch, io->ctx->bn_group) * io->dy.shape.c,
                                  .dgamma = io->dparams[GAMMA]};
 }
 
@@ -135,8 +168,13 @@ const struct layer_type layer_batch_norm = {
     .forward_in_place = 1,
     .backward_in_place = 1,
     .recomputable = 1,
+    .by_sample = 1,
     .needs = needs,
     .workspace_bytes = workspace_bytes,
+    .forward_sums = forward_sums,
+    .forward_sums_end = forward_sums_end,
+    .backward_sums = backward_sums,
+    .backward_sums_end = backward_sums_end,
     .forward = forward,
     .backward = backward,
     .gradient = gradient,

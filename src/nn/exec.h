@@ -43,7 +43,8 @@ struct exec_config {
     size_t bn_group;        /* 0: the whole batch */
     uint64_t seed;
     double label_smoothing;
-    int poison; /* overwrite every dead buffer with NaN bits (debugging, tests); always on in
+    int unchained; /* no chains (nn/plan.h): slower, same bits */
+    int poison;    /* overwrite every dead buffer with NaN bits (debugging, tests); always on in
                    AddressSanitizer builds, where dead buffers are also marked as such */
 };
 
@@ -59,10 +60,10 @@ struct exec {
     size_t saved_bytes; /* vault's count at the end of the last forward pass */
     size_t saved_pieces[STORE_N_PIECES];
     struct plan_value *values;   /* maps and choices for the batch at hand */
-    size_t *slot_bytes;          /* [values] what encode returned */
-    size_t *pool_at;             /* [values] offset of a pooled map's code */
+    size_t *code_bytes;          /* [codes] what encode returned */
+    size_t *code_at;             /* [codes] place in the pool */
     size_t pool_used;            /* of this step */
-    int *unsettled;              /* [values] buffer that the policy may still read, or PLAN_NONE */
+    int *unsettled;              /* [codes] buffer that the policy may still read, or PLAN_NONE */
     size_t n;                    /* batch size that `values` is for */
     const struct tensor *images; /* of the running step */
 };

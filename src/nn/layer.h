@@ -57,7 +57,9 @@ struct layer_io {
     void *side;                       /* exact side data [needs.side_bytes], NULL in evaluation */
     uint8_t *signs; /* sign bits; NULL: not kept (evaluation), or y is kept instead */
     void *workspace;
-    int recompute; /* forward again for a lost map: reads `side`, changes no state */
+    int recompute; /* forward again for a lost map: reads `side` and `signs`, changes no state */
+    size_t first;  /* number in the batch of the tensors' first sample; signs begin there too */
+    size_t batch;  /* samples of the whole batch */
 };
 
 enum layer_phase { LAYER_FORWARD, LAYER_BACKWARD };
@@ -68,6 +70,9 @@ struct layer_type {
     int backward_in_place; /* dx[0] may be dy */
     int passes_gradient;   /* backward is dx[i] = dy for every input: no work where shared */
     int recomputable;      /* forward can be run again in backward */
+    int by_sample;         /* forward and backward may be called for some samples of the batch, by
+                              several threads at once: io holds their tensors and signs; side and
+                              workspace are the whole batch's */
 
     /* NULL: nothing needed. */
     void (*needs)(const struct layer *l, const struct shape *x, size_t bn_group,
@@ -77,6 +82,13 @@ struct layer_type {
                               const struct shape *x, enum layer_phase phase, int want_dx);
     /* NULL: 0. Multiply-adds of one image. */
     double (*macs)(const struct layer *l, const struct shape *x);
+    /* NULL: none. What forward needs of the whole batch first (io holds all of it): for each run of
+     * kernels/sample_runs.h, in any order and on any thread, in training alone; then the end, once.
+     * Side and workspace stay as they are until forward. */
+    void (*forward_sums)(const struct layer *l, struct layer_io *io, size_t run);
+    void (*forward_sums_end)(const struct layer *l, struct layer_io *io);
+    void (*backward_sums)(const struct layer *l, struct layer_io *io, size_t run);
+    void (*backward_sums_end)(const struct layer *l, struct layer_io *io);
     void (*forward)(const struct layer *l, struct layer_io *io);
     void (*backward)(const struct layer *l, struct layer_io *io); /* NULL if passes_gradient */
     /* NULL: nothing to tell. What backward has found out, for policies that adapt to it. */

@@ -7,6 +7,9 @@ nn_sources = \
 	src/nn/dropout_layer.c \
 	src/nn/exec.c \
 	src/nn/exec.h \
+	src/nn/exec_priv.h \
+	src/nn/exec_account.c \
+	src/nn/exec_step.c \
 	src/nn/global_avg_pool_layer.c \
 	src/nn/graph.c \
 	src/nn/graph.h \
@@ -18,6 +21,11 @@ nn_sources = \
 	src/nn/max_pool_layer.c \
 	src/nn/param.c \
 	src/nn/plan.c \
+	src/nn/plan_priv.h \
+	src/nn/plan_decide.c \
+	src/nn/plan_forward.c \
+	src/nn/plan_backward.c \
+	src/nn/plan_chain.c \
 	src/nn/plan.h \
 	src/nn/plan_pack.c \
 	src/nn/relu_layer.c

@@ -23,7 +23,7 @@
 enum plan_buffer_kind {
     PLAN_VALUE,     /* a forward value; owner: value */
     PLAN_RESTORED,  /* a map decoded or recomputed for backward; owner: value */
-    PLAN_SLOT,      /* an encoded map; owner: value */
+    PLAN_SLOT,      /* an encoded map; owner: code */
     PLAN_POOL,      /* all maps that share the pool; owner: 0 */
     PLAN_SIDE,      /* exact side data; owner: layer */
     PLAN_SIGNS,     /* ReLU sign bits; owner: layer */
@@ -42,10 +42,11 @@ struct plan_buffer {
 };
 
 enum plan_step_kind {
+    PLAN_SUMS, /* what forward, or backward where there is a dy, needs of the whole batch */
     PLAN_FORWARD,
-    PLAN_ENCODE,    /* value -> slot */
+    PLAN_ENCODE,    /* value -> code */
     PLAN_LOSS,      /* logits -> loss, and their gradient in place when training */
-    PLAN_DECODE,    /* slot -> restored map */
+    PLAN_DECODE,    /* code -> restored map */
     PLAN_RECOMPUTE, /* a layer's forward again, into a restored map */
     PLAN_BACKWARD,
     PLAN_UPDATE, /* hand the layer's parameter gradients on */
@@ -54,21 +55,35 @@ enum plan_step_kind {
 /* Buffers by number, or PLAN_NONE / PLAN_IMAGE. */
 struct plan_step {
     enum plan_step_kind kind;
-    uint32_t layer; /* FORWARD, RECOMPUTE, BACKWARD, UPDATE */
+    uint32_t layer; /* SUMS, FORWARD, RECOMPUTE, BACKWARD, UPDATE */
     uint32_t value; /* ENCODE, DECODE */
+    uint32_t code;
     int x[GRAPH_MAX_INPUTS], y, side, signs, workspace;
-    int slot; /* the pool's buffer for a pooled map */
+    int slot; /* of the code; the pool's buffer for a pooled map */
     int dy, dx[GRAPH_MAX_INPUTS];
     int accumulate[GRAPH_MAX_INPUTS];
     int dparam[LAYER_MAX_PARAMS];
     /* Buffers that begin, and end, to live here: plan.order[acquire .. acquire+n_acquire). */
     size_t acquire, n_acquire, release, n_release;
+    /* Steps of the chain that begins here (1: this one alone); 0 within a chain. */
+    size_t n_chain;
+};
+
+/* Longest chain of steps that go over the batch together. */
+enum { PLAN_MAX_CHAIN = 8 };
+
+/* One code of a map. Readers share it, but for `shared_saves: off`. */
+struct plan_code {
+    uint32_t value;
+    int slot; /* buffer */
 };
 
 /* What becomes of a value between forward and backward. */
 struct plan_value {
     int kept;                   /* needed again in backward */
+    struct store *store;        /* whose policy has chosen */
     struct store_choice choice; /* meaningful if kept */
+    size_t n_copies;            /* codes of it */
     struct store_map map;       /* as the policy was asked, n = the plan's batch */
 };
 
@@ -81,7 +96,9 @@ struct plan {
     size_t n_buffers, cap_buffers;
     uint32_t *order;           /* of buffers; see plan_step */
     struct plan_value *values; /* [graph.n_values]; NULL in evaluation */
-    int pool;                  /* buffer, or PLAN_NONE */
+    struct plan_code *codes;
+    size_t n_codes;
+    int pool; /* buffer, or PLAN_NONE */
     size_t loss_step;
     size_t peak_bytes;  /* highest sum of live buffers */
     size_t peak_step;   /* the first step at which it occurs */
@@ -92,9 +109,10 @@ struct plan {
 
 struct plan_config {
     const struct graph *graph;
-    const struct store *store;           /* NULL: evaluation */
+    struct store *store;                 /* NULL: evaluation */
     const struct layer_context *context; /* kernels, n_threads, bn_group */
     size_t n;
+    int unchained; /* every step by itself: the slow, obvious twin of chains */
 };
 
 /* ERR_NOMEM, ERR_CONFIG where the policy asks for something impossible. */

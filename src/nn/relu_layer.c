@@ -15,6 +15,10 @@ static void needs(const struct layer *l, const struct shape *x, size_t bn_group,
 static void forward(const struct layer *l, struct layer_io *io)
 {
     (void)l;
+    if (io->recompute && io->signs) { /* of a lossy input: the mask is that of the exact one */
+        relu_backward_signs(io->ctx->kernels, &io->x[0], io->signs, &io->y, 0);
+        return;
+    }
     relu_forward(io->ctx->kernels, &io->x[0], &io->y, io->signs);
 }
 
@@ -37,6 +41,7 @@ const struct layer_type layer_relu = {
     .forward_in_place = 1,
     .backward_in_place = 1,
     .recomputable = 1,
+    .by_sample = 1,
     .needs = needs,
     .forward = forward,
     .backward = backward,

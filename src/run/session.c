@@ -162,7 +162,7 @@ void session_fini(struct session *s)
     *s = (struct session){0};
 }
 
-int session_plan(const struct session *s, struct plan *plan, struct err *err)
+int session_plan(struct session *s, struct plan *plan, struct err *err)
 {
     struct layer_context context = plan_context(s);
     struct plan_config pc = {

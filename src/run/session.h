@@ -47,7 +47,7 @@ int session_init(struct session *s, const struct config *cfg, const struct job *
 void session_fini(struct session *s);
 
 /* The training plan for the config's batch size (for --plan, and what session_exec will use). */
-int session_plan(const struct session *s, struct plan *plan, struct err *err) MUST_USE;
+int session_plan(struct session *s, struct plan *plan, struct err *err) MUST_USE;
 
 /* Opens and checks the data set; clips nothing: a batch larger than the set is ERR_CONFIG. */
 int session_open_data(struct session *s, struct err *err) MUST_USE;

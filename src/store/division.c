@@ -86,6 +86,14 @@ static size_t encode(struct store *s, const struct store_map *map, const struct 
     return codec_policy_encode(s, &spec, x, rng, slot, workspace);
 }
 
+static void encode_samples(struct store *s, const struct store_map *map, const struct tensor *x,
+                           size_t first, const struct rng *rng, void *slot, void *workspace)
+{
+    (void)map;
+    const struct codec_spec spec = spec_of(&s->params);
+    codec_encode_samples(s->kernels, &spec, x, first, rng, slot, workspace);
+}
+
 static void decode(struct store *s, const struct store_map *map, const void *slot,
                    const struct codec_block *block, struct tensor *out, void *workspace)
 {
@@ -108,5 +116,6 @@ const struct store_policy store_division = {
     .bits_per_value = bits_per_value,
     .plan = plan,
     .encode = encode,
+    .encode_samples = encode_samples,
     .decode = decode,
 };

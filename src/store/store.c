@@ -2,8 +2,10 @@
 #include "store/store.h"
 
 #include <assert.h>
+#include <fnmatch.h>
 #include <string.h>
 
+#include "base/mem.h"
 #include "base/str.h"
 
 #define X(symbol) extern const struct store_policy store_##symbol;
@@ -97,8 +99,34 @@ int store_open_policy(struct store *s, const struct store_policy *policy,
     return 0;
 }
 
+struct store *store_for(struct store *s, const char *map_name)
+{
+    for (size_t i = 0; i < s->n_rules; i++) {
+        if (fnmatch(s->rules[i].match, map_name, 0) == 0) {
+            return &s->rules[i].store;
+        }
+    }
+    return s;
+}
+
+void store_begin(struct store *s, uint64_t step)
+{
+    for (size_t i = 0; i < s->n_rules; i++) {
+        store_begin(&s->rules[i].store, step);
+    }
+    if (s->policy->begin != NULL) {
+        s->policy->begin(s, step);
+    }
+}
+
 void store_close(struct store *s)
 {
+    for (size_t i = 0; s != NULL && i < s->n_rules; i++) {
+        store_close(&s->rules[i].store);
+    }
+    if (s != NULL) {
+        mem_free(s->rules);
+    }
     if (s != NULL && s->policy != NULL && s->policy->close != NULL) {
         s->policy->close(s);
     }

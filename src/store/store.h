@@ -33,6 +33,10 @@ struct store_params {
     enum codec_keep keep;
     int stochastic;
     int official; /* compat: official */
+    /* What the plan does with the policy's choices, whatever the policy: */
+    int rebuild_bn;   /* recompute: bn */
+    int derived_mask; /* relu_mask: derived */
+    int unshared;     /* shared_saves: off, every reader of a map keeps a code of its own */
 };
 
 /* block 8, bits 2, group 0, keep both, stochastic, not official. */
@@ -75,6 +79,7 @@ struct store_choice {
      * pooled maps of a step. The pool is handed out in the order of encoding, 64-byte aligned, so a
      * map may take more or less than its share while the pool lasts. */
     int pooled;
+    int keep_restored; /* STORE_RECOMPUTE: once made again, keep it for all of its readers */
     size_t lead; /* steps before its decoding at which `prefetch` gets the restored map's buffer */
 };
 
@@ -124,6 +129,12 @@ struct store_policy {
                      const struct rng *rng, void *slot, size_t cap, void *workspace);
     void (*decode)(struct store *s, const struct store_map *map, const void *slot,
                    const struct codec_block *block, struct tensor *out, void *workspace);
+    /* May be NULL. Encodes samples first .. of the map alone (x holds them); slot is the whole
+     * map's and is full when all have been. Called by several threads at once, as decode is then,
+     * each with a workspace of choice.workspace_bytes / n_threads. For policies that always write
+     * choice.bytes. */
+    void (*encode_samples)(struct store *s, const struct store_map *map, const struct tensor *x,
+                           size_t first, const struct rng *rng, void *slot, void *workspace);
 
     /* I/O in flight (may be NULL). `settle`: the map's buffer is about to be reused, finish reading
      * it. `prefetch`: the map will be decoded into `out` (alive until then) in choice.lead steps.
@@ -147,6 +158,14 @@ struct store {
     const struct kernels *kernels; /* borrowed */
     int n_threads;
     void *priv;
+    struct store_rule *rules; /* exceptions; owned, closed with the store */
+    size_t n_rules;
+};
+
+/* Maps whose name fits `match` (fnmatch's *, ? and [...]) are kept by another policy. */
+struct store_rule {
+    char match[64];
+    struct store store;
 };
 
 const struct store_policy *const *store_policies(size_t *n);
@@ -160,5 +179,11 @@ int store_open_policy(struct store *s, const struct store_policy *policy,
                       const struct store_params *params, const struct kernels *kernels,
                       int n_threads, struct err *err) MUST_USE;
 void store_close(struct store *s);
+
+/* The store that keeps the map of this name: that of the first rule that fits, or s. */
+struct store *store_for(struct store *s, const char *map_name);
+
+/* A training step begins: tells s and its rules' policies. */
+void store_begin(struct store *s, uint64_t step);
 
 #endif

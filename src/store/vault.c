@@ -33,6 +33,13 @@ static size_t piece_bytes(const struct store_choice *choice, enum store_piece pi
     return planned + bytes - choice->bytes;
 }
 
+void vault_keep_map(struct vault *v, const struct store_choice *choice, size_t bytes)
+{
+    for (int i = 0; i < STORE_N_PIECES; i++) {
+        vault_keep(v, (enum store_piece)i, piece_bytes(choice, (enum store_piece)i, bytes));
+    }
+}
+
 size_t vault_encode(struct vault *v, struct store *s, const struct store_map *map,
                     const struct store_choice *choice, const struct tensor *x,
                     const struct rng *rng, void *slot, size_t cap, void *workspace)
@@ -42,9 +49,7 @@ size_t vault_encode(struct vault *v, struct store *s, const struct store_map *ma
     const size_t bytes = s->policy->encode(s, map, x, rng, slot, cap, workspace);
     v->encode_s += sys_now_s() - start_s;
     assert(bytes <= cap);
-    for (int i = 0; i < STORE_N_PIECES; i++) {
-        vault_keep(v, (enum store_piece)i, piece_bytes(choice, (enum store_piece)i, bytes));
-    }
+    vault_keep_map(v, choice, bytes);
     return bytes;
 }
 

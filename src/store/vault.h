@@ -32,6 +32,9 @@ size_t vault_encode(struct vault *v, struct store *s, const struct store_map *ma
                     const struct store_choice *choice, const struct tensor *x,
                     const struct rng *rng, void *slot, size_t cap, void *workspace);
 
+/* A map whose choice is STORE_ENCODE has been encoded, into so many bytes. */
+void vault_keep_map(struct vault *v, const struct store_choice *choice, size_t bytes);
+
 /* Decodes the block of the map (its shape is out's) from the slot. */
 void vault_decode(struct vault *v, struct store *s, const struct store_map *map, const void *slot,
                   const struct codec_block *block, struct tensor *out, void *workspace);

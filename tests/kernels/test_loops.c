@@ -303,7 +303,7 @@ static void check_bn(const struct kernels *k, struct shape shape, size_t extra, 
     fill_normal(&dx, 4, 0);
     const real *const gamma = params.t.data, *const beta = gamma + c;
     real *const mean = per_group.t.data, *const var = mean + n_groups * c;
-    real *const invstd = var + n_groups * c, *const sums = invstd + n_groups * c;
+    real *const invstd = var + n_groups * c, *const means = invstd + n_groups * c;
     real *const dgamma = dparams.t.data, *const dbeta = dgamma + c;
     void *const workspace = malloc(batch_norm_workspace_bytes(&shape, group));
 
@@ -312,8 +312,9 @@ static void check_bn(const struct kernels *k, struct shape shape, size_t extra, 
         invstd[i] = (real)(1 / sqrt((double)var[i] + 1e-5));
     }
     batch_norm_apply(k, &x.t, group, mean, invstd, gamma, beta, &y.t);
-    batch_norm_backward_reduce(k, &dy.t, &x.t, group, mean, invstd, sums, dgamma, dbeta, workspace);
-    batch_norm_backward_apply(k, &dy.t, &x.t, group, mean, invstd, gamma, sums, &dx.t, 1);
+    batch_norm_backward_reduce(k, &dy.t, &x.t, group, mean, invstd, means, dgamma, dbeta,
+                               workspace);
+    batch_norm_backward_apply(k, &dy.t, &x.t, group, mean, invstd, gamma, means, &dx.t, 1);
     struct guarded start = guarded_new(shape, 0);
     fill_normal(&start, 4, 0);
 
@@ -330,9 +331,9 @@ static void check_bn(const struct kernels *k, struct shape shape, size_t extra, 
             expect_near((double)var[g * c + ch], e.var, 2e-6 * e.var + ulp * ulp, "variance",
                         g * c + ch);
             const double sum_tol = 4 * ulp * (double)n * (1 + is);
-            expect_near((double)sums[g * 2 * c + ch], e.sum_dy, sum_tol, "sum dy", ch);
-            expect_near((double)sums[g * 2 * c + c + ch], e.sum_dy_xhat, sum_tol, "sum dy xhat",
-                        ch);
+            expect_near((double)means[g * 2 * c + ch] * (double)n, e.sum_dy, sum_tol, "sum dy", ch);
+            expect_near((double)means[g * 2 * c + c + ch] * (double)n, e.sum_dy_xhat, sum_tol,
+                        "sum dy xhat", ch);
             dg += e.sum_dy_xhat;
             db += e.sum_dy;
             total_abs += sum_tol;
@@ -355,8 +356,8 @@ static void check_bn(const struct kernels *k, struct shape shape, size_t extra, 
 
     /* In place: dx in dy, y in x. */
     struct guarded dx2 = guarded_new(shape, 1);
-    batch_norm_backward_apply(k, &dy.t, &x.t, group, mean, invstd, gamma, sums, &dx2.t, 0);
-    batch_norm_backward_apply(k, &dy.t, &x.t, group, mean, invstd, gamma, sums, &dy.t, 0);
+    batch_norm_backward_apply(k, &dy.t, &x.t, group, mean, invstd, gamma, means, &dx2.t, 0);
+    batch_norm_backward_apply(k, &dy.t, &x.t, group, mean, invstd, gamma, means, &dy.t, 0);
     batch_norm_apply(k, &x.t, group, mean, invstd, gamma, beta, &x.t);
     for (size_t i = 0; i < n_elements_of(&x); i++) {
         expect_same((double)*element(&dy, i), (double)*element(&dx2, i), "dx in dy", i);
@@ -435,7 +436,7 @@ static real *run_all(const struct kernels *k, int n_threads, size_t *n_out)
     *n_out = 3 * n + (5 * n_groups + 4) * c;
     real *const out = calloc(*n_out, sizeof(real));
     real *const mean = out + 3 * n, *const var = mean + n_groups * c;
-    real *const sums = var + n_groups * c, *const dgamma = sums + 2 * n_groups * c;
+    real *const means = var + n_groups * c, *const dgamma = means + 2 * n_groups * c;
     real *const dbeta = dgamma + c, *const ones = dbeta + c;
     real *const invstd = ones + c + c;
     for (size_t i = 0; i < c; i++) {
@@ -449,8 +450,9 @@ static real *run_all(const struct kernels *k, int n_threads, size_t *n_out)
         invstd[i] = (real)(1 / sqrt((double)var[i] + 1e-5));
     }
     batch_norm_apply(k, &x.t, group, mean, invstd, ones, ones, &y);
-    batch_norm_backward_reduce(k, &dy.t, &x.t, group, mean, invstd, sums, dgamma, dbeta, workspace);
-    batch_norm_backward_apply(k, &dy.t, &x.t, group, mean, invstd, ones, sums, &dx, 0);
+    batch_norm_backward_reduce(k, &dy.t, &x.t, group, mean, invstd, means, dgamma, dbeta,
+                               workspace);
+    batch_norm_backward_apply(k, &dy.t, &x.t, group, mean, invstd, ones, means, &dx, 0);
     const struct rng rng = test_rng(9);
     dropout_apply(k, &y, 0.25, &rng, &drop, 0);
     uint8_t *const signs = malloc(relu_sign_bytes(&shape));

@@ -98,7 +98,7 @@ static double bn_function(void *context, const real *in, real *grad)
     real *const copy = calloc(4 * n, sizeof(real));
     memcpy(copy, in, n * sizeof(real));
     struct tensor x = tensor_view(copy, shape), y = tensor_view(copy + n, shape);
-    real mean[15], var[15], invstd[15], sums[30];
+    real mean[15], var[15], invstd[15], means[30];
     void *const workspace = malloc(batch_norm_workspace_bytes(&shape, group));
     batch_norm_stats(&k, &x, group, mean, var, workspace);
     for (size_t i = 0; i < (shape.n + group - 1) / group * c; i++) {
@@ -109,9 +109,9 @@ static double bn_function(void *context, const real *in, real *grad)
     const double value = dot(y.data, t, n);
     if (grad) {
         struct tensor dy = tensor_view(t, shape), dx = tensor_view(grad, shape);
-        batch_norm_backward_reduce(&k, &dy, &x, group, mean, invstd, sums, grad + n, grad + n + c,
+        batch_norm_backward_reduce(&k, &dy, &x, group, mean, invstd, means, grad + n, grad + n + c,
                                    workspace);
-        batch_norm_backward_apply(&k, &dy, &x, group, mean, invstd, in + n, sums, &dx, 0);
+        batch_norm_backward_apply(&k, &dy, &x, group, mean, invstd, in + n, means, &dx, 0);
     }
     free(t);
     free(copy);

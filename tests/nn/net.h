@@ -41,7 +41,8 @@ struct net_options {
     struct store_params params;        /* zero: defaults */
     size_t n, bn_group, channels, size;
     double smoothing;
-    int poison, n_threads; /* 0: one thread */
+    int poison, unchained;
+    int n_threads; /* 0: one thread */
 };
 
 static inline void net_images(struct net *net, size_t n, size_t size, size_t channels,
@@ -98,6 +99,7 @@ static inline void net_init(struct net *net, net_builder *build, const struct ne
                              .bn_group = o->bn_group,
                              .seed = 5,
                              .label_smoothing = o->smoothing,
+                             .unchained = o->unchained,
                              .poison = o->poison};
     ck_assert_msg(exec_init(&net->exec, &ec, &err) == 0, "%s", err.msg);
     net->exec.hooks = (struct exec_hooks){.ctx = net, .gradient = net_collect};

@@ -376,23 +376,62 @@ START_TEST(a_shortened_life_is_noticed)
 }
 END_TEST
 
+/* Chains of steps change no bit, nor what is kept. */
+START_TEST(chains_equal_single_steps)
+{
+    struct net_options o = policies[_i % N_POLICIES];
+    struct net nets[2];
+    double loss[2];
+    size_t n_chains = 0;
+    o.n = 6;
+    o.size = 16;
+    o.isa = "auto";
+    o.bn_group = 4; /* the second group is smaller */
+    o.n_threads = 2;
+    for (int u = 0; u < 2; u++) {
+        o.unchained = u;
+        net_init(&nets[u], networks[_i / N_POLICIES], &o);
+        omp_set_num_threads(2);
+        net_loss(&nets[u], 3);
+        loss[u] = net_loss(&nets[u], 4);
+    }
+    for (size_t i = 0; i < nets[0].exec.train.n_steps; i++) {
+        n_chains += nets[0].exec.train.steps[i].n_chain > 1;
+    }
+    ck_assert_uint_gt(n_chains, 0);
+    ck_assert(loss[0] == loss[1]);
+    ck_assert_uint_eq(nets[0].exec.saved_bytes, nets[1].exec.saved_bytes);
+    for (size_t i = 0; i < nets[0].graph.n_params; i++) {
+        const struct param *p = &nets[0].graph.params[i];
+        if (p->trainable) {
+            ck_assert_mem_eq(nets[0].grad[i], nets[1].grad[i], p->n * sizeof(real));
+        } else { /* running statistics */
+            ck_assert_mem_eq(p->w, nets[1].graph.params[i].w, p->n * sizeof(real));
+        }
+    }
+    net_fini(&nets[0]);
+    net_fini(&nets[1]);
+}
+END_TEST
+
 START_TEST(same_seed_same_bits_for_any_number_of_threads)
 {
     struct net_options o = policies[_i % N_POLICIES];
     o.n = 6;
     o.size = 16;
     o.isa = "auto";
-    double loss[3];
-    real *kept[3][NET_MAX_PARAMS] = {{0}};
-    struct net nets[3];
-    for (int t = 0; t < 3; t++) {
+    enum { MOST = 4 };
+    double loss[MOST];
+    real *kept[MOST][NET_MAX_PARAMS] = {{0}};
+    struct net nets[MOST];
+    for (int t = 0; t < MOST; t++) {
         o.n_threads = t + 1;
         net_init(&nets[t], networks[_i / N_POLICIES], &o);
         omp_set_num_threads(t + 1);
         loss[t] = net_loss(&nets[t], 4);
         memcpy(kept[t], nets[t].grad, sizeof kept[t]);
     }
-    for (int t = 1; t < 3; t++) {
+    for (int t = 1; t < MOST; t++) {
         ck_assert(loss[t] == loss[0]);
         for (size_t i = 0; i < nets[0].graph.n_params; i++) {
             if (nets[0].graph.params[i].trainable) {
@@ -400,7 +439,7 @@ START_TEST(same_seed_same_bits_for_any_number_of_threads)
             }
         }
     }
-    for (int t = 0; t < 3; t++) {
+    for (int t = 0; t < MOST; t++) {
         net_fini(&nets[t]);
     }
 }
@@ -540,6 +579,7 @@ int main(void)
     tcase_add_loop_test(t, exact_policies_equal_normal, 0, N_NETWORKS * 2);
     tcase_add_loop_test(t, recompute_saves_memory, 0, N_NETWORKS);
     tcase_add_test(t, a_shortened_life_is_noticed);
+    tcase_add_loop_test(t, chains_equal_single_steps, 0, N_NETWORKS * N_POLICIES);
     tcase_add_loop_test(t, same_seed_same_bits_for_any_number_of_threads, 0,
                         N_NETWORKS * N_POLICIES);
     tcase_add_loop_test(t, eight_bits_keep_the_gradient, 0, (N_NETWORKS + 1) * 2);

@@ -251,8 +251,8 @@ SIMD_INLINE void backward_strip(const struct bn_run *r, const int accumulate, st
         const simd_f32 invstd = strip_load(r->invstd, s, v);
         mean[v] = strip_load(r->mean, s, v);
         scale[v] = strip_load(r->gamma, s, v) * invstd;
-        mean_dy[v] = strip_load(r->sums, s, v) * r->inv_count;
-        slope[v] = strip_load(r->sums + r->c, s, v) * r->inv_count * invstd;
+        mean_dy[v] = strip_load(r->means, s, v);
+        slope[v] = strip_load(r->means + r->c, s, v) * invstd;
     }
     const float *x = r->x, *dy = r->dy;
     float *dx = r->out;

@@ -1,0 +1,72 @@
+/* What the passes of plan_make share. For src/nn/plan*.c only.
+ *
+ *   plan_decide    what is kept of each value
+ *   plan_forward   one step per layer, its sums before it, an ENCODE after each value that the
+ *                  policy encodes
+ *   plan_backward  in reverse, with the DECODE and RECOMPUTE steps that restore what a layer needs
+ *   plan_chain     which steps go over the batch together, run of samples by run of samples
+ *   plan_pack      where the buffers lie */
+#ifndef NN_PLAN_PRIV_H
+#define NN_PLAN_PRIV_H
+
+#include "nn/plan.h"
+
+struct plan_builder {
+    struct plan *p;
+    const struct graph *g;
+    struct store *store;
+    const struct layer_context *ctx;
+    struct layer_needs *needs; /* [layers] */
+    int *last_reader;          /* [values] highest layer that reads it in forward, -1: none */
+    int *value_buffer;         /* [values] forward buffer */
+    int *grad;                 /* [values] */
+    int *code;                 /* [values] the code that readers share */
+    int *restored;             /* [values] restored map that is kept for later readers */
+    int *own_code;             /* [layers] this reader's own code of its input */
+    int *side, *signs;         /* [layers] */
+    uint8_t *grad_read;        /* [values] its producer has taken its gradient */
+    struct err *err;
+};
+
+static inline const struct layer *plan_layer(const struct plan_builder *b, size_t i)
+{
+    return b->g->layers[i];
+}
+
+/* A value's shape for the plan's batch. */
+static inline struct shape plan_shape(const struct plan_builder *b, uint32_t value)
+{
+    struct shape s = b->g->values[value].shape;
+    s.n = b->p->n;
+    return s;
+}
+
+/* Is the value kept in its forward buffer? */
+int plan_is_reference(const struct plan_builder *b, uint32_t value);
+
+/* A new step without buffers; NULL on failure (then err is set). */
+struct plan_step *plan_add_step(struct plan_builder *b, enum plan_step_kind kind);
+
+/* A buffer that lives from the last added step on. PLAN_NONE for 0 bytes or on failure (then err
+ * is set). */
+int plan_add_buffer(struct plan_builder *b, enum plan_buffer_kind kind, enum mem_tag tag,
+                    uint32_t owner, size_t bytes);
+int plan_add_workspace(struct plan_builder *b, size_t bytes);
+
+/* The last added step touches this buffer. Returns it. */
+int plan_use(struct plan_builder *b, int buffer);
+
+/* Does backward take the ReLU's mask from its rebuilt output? */
+int plan_is_derived_mask(const struct plan_builder *b, const struct layer *l);
+
+/* Scratch of a layer's step. */
+size_t plan_layer_workspace(const struct plan_builder *b, const struct layer *l,
+                            enum layer_phase phase, int want_dx);
+
+/* The passes. Errors are left in b->err. */
+void plan_decide(struct plan_builder *b);
+void plan_forward(struct plan_builder *b);
+void plan_backward(struct plan_builder *b);
+void plan_chain(struct plan_builder *b);
+
+#endif
