@@ -21,6 +21,19 @@ static int unknown_policy(const char *name, struct err *err)
     return (int)err->code;
 }
 
+/* Keys of the storage section that are the plan's, whatever the policy. */
+static int is_common(const char *key)
+{
+    static const char *const common[] = {"policy", "label", "recompute", "relu_mask",
+                                         "shared_saves"};
+    for (size_t i = 0; i < sizeof common / sizeof *common; i++) {
+        if (strcmp(key, common[i]) == 0) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
 static int policy_takes(const struct store_policy *p, const char *key)
 {
     for (const char *const *k = p->keys; *k; k++) {
@@ -43,8 +56,7 @@ static int check_keys(const struct config_storage *s, const struct store_policy 
         }
         const char *key = strchr(keys[i].path, '.') + 1;
         int given = s->set >> bit++ & 1;
-        if (!given || strcmp(key, "policy") == 0 || strcmp(key, "label") == 0 ||
-            policy_takes(policy, key)) {
+        if (!given || is_common(key) || policy_takes(policy, key)) {
             continue;
         }
         struct str list = {0};
@@ -98,6 +110,14 @@ int job_store_params(const struct config_storage *s, const struct store_policy *
                                               : CODEC_KEEP_BOTH;
     out.stochastic = strcmp(s->rounding, "stochastic") == 0;
     out.official = strcmp(s->compat, "official") == 0;
+    out.rebuild_bn = strcmp(s->recompute, "bn") == 0;
+    out.derived_mask = strcmp(s->relu_mask, "derived") == 0;
+    out.unshared = strcmp(s->shared_saves, "off") == 0;
+    if (out.derived_mask && !out.rebuild_bn) {
+        return err_set(err, ERR_CONFIG,
+                       "storage.relu_mask: derived takes the mask from rebuilt values, which needs "
+                       "storage.recompute: bn");
+    }
     if (p->check && p->check(&out, err)) {
         return err_add(err, "policy %s", p->name);
     }
@@ -119,7 +139,11 @@ static int make_job(const struct config *cfg, size_t storage, uint64_t seed, str
     if (s->label[0]) {
         str_copy(job->label, sizeof job->label, s->label);
     } else {
-        policy->label(&params, job->label, sizeof job->label);
+        char own[32];
+        policy->label(&params, own, sizeof own);
+        (void)snprintf(job->label, sizeof job->label, "%.31s%s%s%s", own,
+                       params.rebuild_bn ? "-bn" : "", params.derived_mask ? "-derived" : "",
+                       params.unshared ? "-unshared" : "");
     }
     if (strchr(job->label, '/') || job->label[0] == '.') {
         return err_set(

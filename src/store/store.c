@@ -2,7 +2,6 @@
 #include "store/store.h"
 
 #include <assert.h>
-#include <fnmatch.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -102,7 +101,7 @@ int store_open_policy(struct store *s, const struct store_policy *policy,
 struct store *store_for(struct store *s, const char *map_name)
 {
     for (size_t i = 0; i < s->n_rules; i++) {
-        if (fnmatch(s->rules[i].match, map_name, 0) == 0) {
+        if (str_glob(s->rules[i].match, map_name)) {
             return &s->rules[i].store;
         }
     }

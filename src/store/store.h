@@ -162,7 +162,7 @@ struct store {
     size_t n_rules;
 };
 
-/* Maps whose name fits `match` (fnmatch's *, ? and [...]) are kept by another policy. */
+/* Maps whose name fits `match` (str_glob's * and ?) are kept by another policy. */
 struct store_rule {
     char match[64];
     struct store store;

@@ -178,9 +178,19 @@ static const struct store_policy pooled = {.name = "pooled",
                                            .encode = pooled_encode,
                                            .decode = pooled_decode};
 
+#define REBUILD .block = 8, .bits = 2, .stochastic = 1, .rebuild_bn = 1
+
 static const struct net_options policies[] = {
-    {.policy_name = "normal"}, {.policy_name = "fixed"}, {.policy_name = "division"},
-    {.policy = &recompute},    {.policy = &late},        {.policy = &pooled},
+    {.policy_name = "normal"},
+    {.policy_name = "fixed"},
+    {.policy_name = "division"},
+    {.policy = &recompute},
+    {.policy = &late},
+    {.policy = &pooled},
+    {.policy_name = "normal", .params = {REBUILD}},
+    {.policy_name = "normal", .params = {REBUILD, .derived_mask = 1}},
+    {.policy_name = "division", .params = {REBUILD}},
+    {.policy_name = "division", .params = {REBUILD, .derived_mask = 1, .unshared = 1}},
 };
 enum { N_POLICIES = sizeof policies / sizeof *policies };
 
@@ -288,7 +298,8 @@ END_TEST
 START_TEST(exact_policies_equal_normal)
 {
     struct net normal, other;
-    int network = _i / 2, policy = _i % 2 ? 4 : 3;
+    static const int exact[] = {3, 4, 6, 7};
+    int network = _i / 4, policy = exact[_i % 4];
     open_net(&normal, network * N_POLICIES, 4, 0);
     open_net(&other, network * N_POLICIES + policy, 4, 0);
     memset(&late_state, 0, sizeof late_state);
@@ -576,7 +587,7 @@ int main(void)
     tcase_add_loop_test(t, a_step_allocates_nothing, 0, N_NETWORKS * N_POLICIES);
     tcase_add_loop_test(t, live_buffers_never_overlap, 0, N_NETWORKS * N_POLICIES);
     tcase_add_loop_test(t, smaller_batch_same_result, 0, N_NETWORKS * N_POLICIES);
-    tcase_add_loop_test(t, exact_policies_equal_normal, 0, N_NETWORKS * 2);
+    tcase_add_loop_test(t, exact_policies_equal_normal, 0, N_NETWORKS * 4);
     tcase_add_loop_test(t, recompute_saves_memory, 0, N_NETWORKS);
     tcase_add_test(t, a_shortened_life_is_noticed);
     tcase_add_loop_test(t, chains_equal_single_steps, 0, N_NETWORKS * N_POLICIES);
