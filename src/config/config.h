@@ -29,7 +29,7 @@ struct config_storage {
     char label[64]; /* run folder's name; "": made from the policy and its non-default keys */
     int64_t block, bits;
     char group[16], keep[16], rounding[16], compat[16];
-    char recompute[16], relu_mask[16], shared_saves[16];
+    char segments[16], recompute[16], relu_mask[16], shared_saves[16];
     uint64_t set; /* bit i: the storage key i (order of rows in config.def) was given explicitly */
 };
 

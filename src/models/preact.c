@@ -41,6 +41,7 @@ static uint32_t bottleneck164(struct graph *g, const char *prefix, uint32_t x, s
     uint32_t identity = x;
     if (g->values[x].shape.c != width) {
         identity = graph_conv2d(g, join(name, prefix, "downsample.0"), x, width, 1, stride, 0, 0);
+        graph_mark(g, identity, STORE_MARK_SHORTCUT);
     }
     uint32_t y = bn_relu(g, prefix, "1", x);
     y = graph_conv2d(g, join(name, prefix, "conv1"), y, width / 4, 1, stride, 0, 0);
@@ -54,11 +55,16 @@ static uint32_t bottleneck164(struct graph *g, const char *prefix, uint32_t x, s
 static uint32_t build_resnet164(struct graph *g, const struct model_config *cfg)
 {
     uint32_t x = graph_conv2d(g, "conv1", 0, 16, 3, 1, 1, 0);
+    graph_mark_stem(g);
     for (size_t s = 0; s < 3; s++) {
         for (size_t b = 0; b < 18; b++) {
             char prefix[48];
             snprintf(prefix, sizeof prefix, "layer%zu.%zu", s + 1, b);
             x = bottleneck164(g, prefix, x, (size_t)64 << s, s > 0 && b == 0 ? 2 : 1);
+            graph_mark(g, x, STORE_MARK_BLOCK_END);
+        }
+        if (s < 2) {
+            graph_mark(g, x, STORE_MARK_STAGE_END);
         }
     }
     x = bn_relu(g, NULL, "1", x);
@@ -114,6 +120,7 @@ static uint32_t wide_block(struct graph *g, const char *prefix, uint32_t x, size
     uint32_t y = bn_relu(g, prefix, "1", x);
     if (widens) {
         identity = graph_conv2d(g, join(name, prefix, "convShortcut"), y, width, 1, stride, 0, 0);
+        graph_mark(g, identity, STORE_MARK_SHORTCUT);
     }
     y = graph_conv2d(g, join(name, prefix, "conv1"), y, width, 3, stride, 1, 0);
     y = bn_relu(g, prefix, "2", y);
@@ -127,11 +134,16 @@ static uint32_t build_wrn(struct graph *g, const struct model_config *cfg)
     size_t blocks = 0, width = 0;
     parse_wrn(cfg->name, &blocks, &width);
     uint32_t x = graph_conv2d(g, "conv1", 0, 16, 3, 1, 1, 0);
+    graph_mark_stem(g);
     for (size_t s = 0; s < 3; s++) {
         for (size_t b = 0; b < blocks; b++) {
             char prefix[48];
             snprintf(prefix, sizeof prefix, "block%zu.layer.%zu", s + 1, b);
             x = wide_block(g, prefix, x, (16 * width) << s, s > 0 && b == 0 ? 2 : 1, cfg->dropout);
+            graph_mark(g, x, STORE_MARK_BLOCK_END);
+        }
+        if (s < 2) {
+            graph_mark(g, x, STORE_MARK_STAGE_END);
         }
     }
     x = bn_relu(g, NULL, "1", x);

@@ -34,6 +34,7 @@ static uint32_t shortcut(struct graph *g, const char *prefix, uint32_t x, size_t
     }
     char name[NAME];
     uint32_t y = graph_conv2d(g, join(name, prefix, "downsample.0"), x, k, 1, stride, 0, 0);
+    graph_mark(g, y, STORE_MARK_SHORTCUT);
     return graph_batch_norm(g, join(name, prefix, "downsample.1"), y);
 }
 
@@ -91,6 +92,7 @@ static uint32_t build_stages(struct graph *g, const struct model_config *cfg,
     if (cfg->form == MODEL_IMAGENET) {
         x = graph_max_pool(g, "maxpool", x, 3, 2, 1);
     }
+    graph_mark_stem(g);
     for (size_t s = 0; s < p->n_stages; s++) {
         for (size_t b = 0; b < p->blocks[s]; b++) {
             char prefix[48];
@@ -99,6 +101,10 @@ static uint32_t build_stages(struct graph *g, const struct model_config *cfg,
             x = p->expansion
                     ? bottleneck(g, prefix, x, p->width[s] / p->expansion, p->width[s], stride)
                     : basic_block(g, prefix, x, p->width[s], stride);
+            graph_mark(g, x, STORE_MARK_BLOCK_END);
+        }
+        if (s + 1 < p->n_stages) {
+            graph_mark(g, x, STORE_MARK_STAGE_END);
         }
     }
     x = graph_global_avg_pool(g, "avgpool", x);

@@ -30,12 +30,8 @@ static size_t workspace_now(const struct exec *e, const struct plan_step *s)
 static struct layer_needs needs_now(const struct exec *e, uint32_t layer)
 {
     const struct layer *l = e->cfg.graph->layers[layer];
-    struct layer_needs needs = {0};
     struct shape x = exec_shape(e, l->in[0]);
-    if (l->type->needs) {
-        l->type->needs(l, &x, e->context.bn_group, &needs);
-    }
-    return needs;
+    return layer_needs(l, &x, e->context.bn_group, e->cfg.store);
 }
 
 static int is_pooled(const struct exec *e, const struct plan *p, size_t code)

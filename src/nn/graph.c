@@ -102,6 +102,20 @@ void graph_fini(struct graph *g)
     *g = (struct graph){0};
 }
 
+void graph_mark(struct graph *g, uint32_t value, enum store_mark mark)
+{
+    if (!g->err.code) {
+        g->values[value].marks |= mark;
+    }
+}
+
+void graph_mark_stem(struct graph *g)
+{
+    for (size_t v = 0; v < g->n_values; v++) {
+        graph_mark(g, (uint32_t)v, STORE_MARK_STEM);
+    }
+}
+
 int graph_finish(struct graph *g, uint32_t output, struct err *err)
 {
     if (g->err.code) {

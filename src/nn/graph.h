@@ -10,6 +10,7 @@
 
 #include "base/err.h"
 #include "base/real.h"
+#include "store/store.h"
 #include "tensor/tensor.h"
 
 #define GRAPH_NO_LAYER UINT32_MAX
@@ -21,6 +22,7 @@ struct value {
     char *name;         /* the name of the layer that makes it; "image" for value 0 */
     struct shape shape; /* n = 1 */
     uint32_t producer;  /* layer index, GRAPH_NO_LAYER for the image */
+    unsigned marks;     /* enum store_mark: its place in the network, for checkpointing */
 };
 
 enum param_init {
@@ -92,6 +94,11 @@ void param_from_file_order(const struct param *p, const real *file, real *memory
 /* Is this batch possible? ERR_CONFIG where a batch-norm would see a single value per channel in
  * training (its unbiased variance does not exist); `bn_group` 0 or >= n: one group. */
 int graph_check_batch(const struct graph *g, size_t n, size_t bn_group, struct err *err) MUST_USE;
+
+/* For the models: the value's place in the network. */
+void graph_mark(struct graph *g, uint32_t value, enum store_mark mark);
+/* All values so far belong to the stem. */
+void graph_mark_stem(struct graph *g);
 
 /* Builders' helpers (nn/ only). Each returns 0 or an index that exists even after an error. */
 uint32_t graph_add_layer(struct graph *g, struct layer *take_layer, struct shape out);

@@ -97,6 +97,11 @@ struct layer_type {
     void (*describe)(const struct layer *l, char *buf, size_t cap);
 };
 
+/* What the layer needs under that store (NULL: none, evaluation). With `compat: official` an exact
+ * policy keeps pooling indices in 8 bytes each, as PyTorch does. */
+struct layer_needs layer_needs(const struct layer *l, const struct shape *x, size_t bn_group,
+                               const struct store *store);
+
 const struct layer_type *const *layer_types(size_t *n);
 
 /* Allocates a private struct of `bytes` (beginning with struct layer) with its name copied. On

@@ -123,9 +123,7 @@ static int builder_alloc(struct plan_builder *b)
             b->last_reader[l->in[j]] = (int)i;
         }
         struct shape x = plan_shape(b, l->in[0]);
-        if (l->type->needs) {
-            l->type->needs(l, &x, b->ctx->bn_group, &b->needs[i]);
-        }
+        b->needs[i] = layer_needs(l, &x, b->ctx->bn_group, b->store);
     }
     b->value_buffer[0] = PLAN_IMAGE;
     return 0;
@@ -216,10 +214,8 @@ void plan_layer_saved(const struct plan *p, const struct graph *g, const struct 
         if (buf->owner == l->index && buf->kind == PLAN_SIGNS) {
             pieces[STORE_PIECE_SIGNS] += buf->bytes;
         } else if (buf->owner == l->index && buf->kind == PLAN_SIDE) {
-            struct layer_needs n = {0};
             struct shape x = g->values[l->in[0]].shape;
-            l->type->needs(l, &x, 1, &n);
-            pieces[n.side_piece] += buf->bytes;
+            pieces[layer_needs(l, &x, 1, NULL).side_piece] += buf->bytes;
         }
     }
 }

@@ -55,6 +55,7 @@ static void choose(struct plan_builder *b, uint32_t v, unsigned uses, int exact)
         .producer = producer ? producer->type->name : NULL,
         .shape = plan_shape(b, v),
         .uses = uses,
+        .marks = value->marks,
         .can_recompute = producer && producer->type->recomputable,
     };
     pv->kept = 1;
@@ -77,17 +78,19 @@ static void choose(struct plan_builder *b, uint32_t v, unsigned uses, int exact)
 }
 
 /* A ReLU's output whose sign alone is wanted: an exact policy that keeps by reference keeps the
- * output, as PyTorch does; for the others bits are enough. */
+ * output, as PyTorch does, and one that makes everything again makes it too; for the others bits
+ * are enough. */
 static int keep_for_sign(const struct plan_value *pv)
 {
-    return pv->choice.action == STORE_REFERENCE && pv->store->policy->exact;
+    return pv->store->policy->exact &&
+           (pv->choice.action == STORE_REFERENCE || pv->choice.keep_restored);
 }
 
 int plan_is_derived_mask(const struct plan_builder *b, const struct layer *l)
 {
     const struct plan_value *pv = &b->p->values[l->out];
     return b->needs[l->index].output_sign && pv->kept && pv->choice.action == STORE_RECOMPUTE &&
-           pv->store->params.derived_mask;
+           (pv->store->params.derived_mask || pv->choice.keep_restored);
 }
 
 static int check_recompute(struct plan_builder *b, const struct plan_value *pv)

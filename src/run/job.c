@@ -110,6 +110,7 @@ int job_store_params(const struct config_storage *s, const struct store_policy *
                                               : CODEC_KEEP_BOTH;
     out.stochastic = strcmp(s->rounding, "stochastic") == 0;
     out.official = strcmp(s->compat, "official") == 0;
+    out.segments = strcmp(s->segments, "block") == 0 ? STORE_SEGMENTS_BLOCK : STORE_SEGMENTS_STAGE;
     out.rebuild_bn = strcmp(s->recompute, "bn") == 0;
     out.derived_mask = strcmp(s->relu_mask, "derived") == 0;
     out.unshared = strcmp(s->shared_saves, "off") == 0;

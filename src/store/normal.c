@@ -30,7 +30,7 @@ static void plan(const struct store *s, const struct store_map *map, struct stor
     *choice = (struct store_choice){.action = STORE_REFERENCE};
 }
 
-static const char *const keys[] = {NULL};
+static const char *const keys[] = {"compat", NULL};
 
 extern const struct store_policy store_normal;
 const struct store_policy store_normal = {

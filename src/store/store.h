@@ -24,6 +24,9 @@
 #include "kernels/kernels.h"
 #include "tensor/tensor.h"
 
+/* What checkpoint computes again at a time. */
+enum store_segments { STORE_SEGMENTS_STAGE, STORE_SEGMENTS_BLOCK };
+
 /* All settings that any policy knows; each policy names the ones it takes (store_policy.keys).
  * Strings and numbers as in the config's storage section. */
 struct store_params {
@@ -32,7 +35,8 @@ struct store_params {
     size_t group;  /* 0: range per (sample, channel) map; else values per range */
     enum codec_keep keep;
     int stochastic;
-    int official; /* compat: official */
+    int official;                 /* compat: official */
+    enum store_segments segments; /* what checkpoint recomputes at a time */
     /* What the plan does with the policy's choices, whatever the policy: */
     int rebuild_bn;   /* recompute: bn */
     int derived_mask; /* relu_mask: derived */
@@ -44,13 +48,22 @@ struct store_params store_params_default(void);
 
 enum store_use { STORE_USE_CONV = 1, STORE_USE_BN = 2, STORE_USE_RECOMPUTE = 4 };
 
+/* A map's place in the network. */
+enum store_mark {
+    STORE_MARK_STEM = 1,      /* made before the first block */
+    STORE_MARK_BLOCK_END = 2, /* output of a residual or dense block */
+    STORE_MARK_STAGE_END = 4, /* input of the next stage */
+    STORE_MARK_SHORTCUT = 8,  /* made by a projection shortcut's convolution */
+};
+
 /* One map, as a policy sees it. */
 struct store_map {
     uint32_t id;          /* index of the value in the graph; also the random stream */
     const char *name;     /* value's name, for reports: "layer1.0.bn1" = output of that layer */
     const char *producer; /* layer type that makes it: "conv2d", "relu", …; NULL: the input image */
     struct shape shape;   /* n = samples of the batch at hand */
-    unsigned uses;        /* STORE_USE_ bits */
+    unsigned uses;        /* STORE_USE_ bits; 0: its sign alone is wanted */
+    unsigned marks;       /* STORE_MARK_ bits */
     int can_recompute;    /* its producer can be run again */
 };
 

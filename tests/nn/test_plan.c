@@ -15,10 +15,13 @@ static uint32_t post_activation(struct graph *g)
     uint32_t x = graph_conv2d(g, "stem", 0, 16, 3, 1, 1, 0);
     x = graph_relu(g, "stem.relu", graph_batch_norm(g, "stem.bn", x));
     x = graph_max_pool(g, "pool", x, 3, 2, 1);
+    graph_mark_stem(g);
     uint32_t y = graph_conv2d(g, "1.a", x, 16, 3, 1, 1, 0);
     y = graph_relu(g, "1.r", graph_batch_norm(g, "1.bn", y));
     y = graph_batch_norm(g, "1.bn2", graph_conv2d(g, "1.b", y, 16, 3, 1, 1, 0));
     x = graph_relu(g, "1.out", graph_add(g, "1.add", y, x));
+    graph_mark(g, x, STORE_MARK_BLOCK_END);
+    graph_mark(g, x, STORE_MARK_STAGE_END);
     uint32_t id = graph_batch_norm(g, "2.id.bn", graph_conv2d(g, "2.id", x, 32, 1, 2, 0, 0));
     y = graph_conv2d(g, "2.a", x, 32, 3, 2, 1, 0);
     y = graph_relu(g, "2.r", graph_batch_norm(g, "2.bn", y));
@@ -39,6 +42,7 @@ static uint32_t pre_activation(struct graph *g)
         y = graph_dropout(g, name[2], y, 0.2);
         y = graph_conv2d(g, name[3], y, 16, 3, 1, 1, 1);
         x = graph_add(g, name[4], y, x);
+        graph_mark(g, x, STORE_MARK_BLOCK_END);
     }
     x = graph_relu(g, "last.r", graph_batch_norm(g, "last", x));
     x = graph_avg_pool(g, "avg", x, 2, 2, 0);
@@ -189,6 +193,9 @@ static const struct net_options policies[] = {
     {.policy = &pooled},
     {.policy_name = "normal", .params = {REBUILD}},
     {.policy_name = "normal", .params = {REBUILD, .derived_mask = 1}},
+    {.policy_name = "checkpoint"},
+    {.policy_name = "checkpoint",
+     .params = {.bits = 2, .block = 8, .segments = STORE_SEGMENTS_BLOCK}},
     {.policy_name = "division", .params = {REBUILD}},
     {.policy_name = "division", .params = {REBUILD, .derived_mask = 1, .unshared = 1}},
 };
@@ -298,8 +305,8 @@ END_TEST
 START_TEST(exact_policies_equal_normal)
 {
     struct net normal, other;
-    static const int exact[] = {3, 4, 6, 7};
-    int network = _i / 4, policy = exact[_i % 4];
+    static const int exact[] = {3, 4, 6, 7, 8, 9};
+    int network = _i / 6, policy = exact[_i % 6];
     open_net(&normal, network * N_POLICIES, 4, 0);
     open_net(&other, network * N_POLICIES + policy, 4, 0);
     memset(&late_state, 0, sizeof late_state);
@@ -587,7 +594,7 @@ int main(void)
     tcase_add_loop_test(t, a_step_allocates_nothing, 0, N_NETWORKS * N_POLICIES);
     tcase_add_loop_test(t, live_buffers_never_overlap, 0, N_NETWORKS * N_POLICIES);
     tcase_add_loop_test(t, smaller_batch_same_result, 0, N_NETWORKS * N_POLICIES);
-    tcase_add_loop_test(t, exact_policies_equal_normal, 0, N_NETWORKS * 4);
+    tcase_add_loop_test(t, exact_policies_equal_normal, 0, N_NETWORKS * 6);
     tcase_add_loop_test(t, recompute_saves_memory, 0, N_NETWORKS);
     tcase_add_test(t, a_shortened_life_is_noticed);
     tcase_add_loop_test(t, chains_equal_single_steps, 0, N_NETWORKS * N_POLICIES);
