@@ -14,7 +14,8 @@
 
 static void label(const struct store_params *p, char *buf, size_t cap)
 {
-    (void)snprintf(buf, cap, "checkpoint%s", p->segments == STORE_SEGMENTS_BLOCK ? "-block" : "");
+    (void)snprintf(buf, cap, "checkpoint%s%s", p->segments == STORE_SEGMENTS_BLOCK ? "-block" : "",
+                   p->official ? "-official" : "");
 }
 
 static double worst_error(const struct store_params *p, const struct shape *shape)

@@ -5,8 +5,7 @@
 
 static void label(const struct store_params *p, char *buf, size_t cap)
 {
-    (void)p;
-    (void)snprintf(buf, cap, "normal");
+    (void)snprintf(buf, cap, "normal%s", p->official ? "-official" : "");
 }
 
 static double worst_error(const struct store_params *p, const struct shape *shape)
