@@ -5,11 +5,11 @@
 
 policies='--policy normal --policy fixed --policy division'
 
-# same_runs CONFIG ARGS...: under three policies with 1, 2 and 3 threads, then with another seed.
+# same_runs CONFIG ARGS...: under three policies with 1 to 4 threads, then with another seed.
 # Batches of 24 leave a smaller last one.
 same_runs() {
-    rm -rf t1 t2 t3
-    for threads in 1 2 3; do
+    rm -rf t1 t2 t3 t4
+    for threads in 1 2 3 4; do
         # shellcheck disable=SC2086 # words
         works "$run" "$@" --set train.batch_size=24 --set train.epochs=2 \
             --set run.threads=$threads --set output.dir=t$threads $policies
@@ -17,7 +17,7 @@ same_runs() {
     for policy in normal fixed division; do
         dir=$policy-seed0
         same "$policy: rows" 2 "$(column t1/$dir/epochs.csv epoch | wc -l)"
-        for threads in 2 3; do
+        for threads in 2 3 4; do
             same "$policy with $threads threads" "$(deterministic t1/$dir/epochs.csv)" \
                 "$(deterministic t$threads/$dir/epochs.csv)"
             same_file t1/$dir/model.safetensors t$threads/$dir/model.safetensors
@@ -35,6 +35,18 @@ test "$(column t1/normal-seed0/epochs.csv train_loss)" != \
     "$(column t1/normal-seed1/epochs.csv train_loss)" || fail "another seed gives the same loss"
 ! cmp -s t1/normal-seed0/model.safetensors t1/division-seed0/model.safetensors ||
     fail "division gives the same weights as normal"
+
+# Every convolution algorithm.
+for algorithm in direct im2col igemm winograd; do
+    for threads in 1 4; do
+        works "$run" tiny.yaml --policy normal --set kernels.algorithm=$algorithm \
+            --set train.batch_size=24 --set run.threads=$threads --set output.dir=$algorithm$threads
+    done
+    same "$algorithm with 4 threads" "$(deterministic ${algorithm}1/normal-seed0/epochs.csv)" \
+        "$(deterministic ${algorithm}4/normal-seed0/epochs.csv)"
+    same_file ${algorithm}1/normal-seed0/model.safetensors \
+        ${algorithm}4/normal-seed0/model.safetensors
+done
 
 # Dropout, groups in batch-norm, and maps of an odd size.
 same_runs tiny.yaml --set model.name=wrn-10-1 --set model.dropout=0.3 --set train.bn_group=8 \
