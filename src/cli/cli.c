@@ -1,6 +1,21 @@
 #include "cli/cli.h"
 
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+void cli_settle_threads(char **argv)
+{
+    const char *blas = getenv("OPENBLAS_NUM_THREADS");
+    if (getenv("OMP_WAIT_POLICY") && blas && strcmp(blas, "1") == 0) {
+        return;
+    }
+    if (setenv("OMP_WAIT_POLICY", "passive", 0) == 0 &&
+        setenv("OPENBLAS_NUM_THREADS", "1", 1) == 0) {
+        (void)execv("/proc/self/exe", argv); /* without /proc the run is as it would be */
+    }
+}
 
 int cli_status(const struct err *err)
 {

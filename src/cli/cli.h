@@ -15,6 +15,12 @@ enum {
     CLI_INTERRUPTED = 130, /* SIGINT; SIGTERM gives 143, which the program that caught it knows */
 };
 
+/* Settles how threads wait, first thing in main: libraries read it when they are loaded, so the
+ * program starts itself once more with the variables set. Waiting threads sleep, unless
+ * OMP_WAIT_POLICY says otherwise: spinning ones cost nothing on an idle machine and a multiple of
+ * the run's time on a busy one. OpenBLAS is called from one thread at a time and gets no others. */
+void cli_settle_threads(char **argv);
+
 /* The status of a program that ends with this error; CLI_OK without one. */
 int cli_status(const struct err *err);
 

@@ -440,6 +440,7 @@ out:
 
 int main(int argc, char **argv)
 {
+    cli_settle_threads(argv);
     struct arguments a = {0};
     struct err err = {0};
     fill_closed_streams();

@@ -130,6 +130,7 @@ int session_init(struct session *s, const struct config *cfg, const struct job *
     s->n_threads = cfg->run.threads ? (int)cfg->run.threads : sys_n_cpus();
 #ifdef _OPENMP
     omp_set_dynamic(0);
+    omp_set_max_active_levels(1);
     omp_set_num_threads(s->n_threads);
 #endif
     s->batch_size = (size_t)cfg->train.batch_size;
