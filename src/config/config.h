@@ -33,6 +33,14 @@ struct config_storage {
     uint64_t set; /* bit i: the storage key i (order of rows in config.def) was given explicitly */
 };
 
+/* One key that a config sweeps over: every value is run in turn, with all others as they are. */
+enum { CONFIG_AXES = 4 };
+struct config_axis {
+    size_t key; /* index in config_keys() */
+    char item[CONFIG_LIST][64];
+    size_t n;
+};
+
 struct config {
     char name[CONFIG_TEXT];
     struct config_ints seed; /* at least one; several are run in turn */
@@ -57,6 +65,8 @@ struct config {
     } train;
     struct config_storage storage[CONFIG_LIST]; /* run in turn */
     size_t n_storage;
+    struct config_axis sweep[CONFIG_AXES]; /* every combination is run, the last axis fastest */
+    size_t n_sweep;
     struct {
         int steps, phases;
     } log;
@@ -108,8 +118,13 @@ int config_parse(const char *name, const char *text, size_t size, struct config 
                  struct err *err) MUST_USE;
 
 /* "--set train.lr=0.05": typed by the key table; lists as [a, b]. storage.* keys apply to every
- * storage entry. */
+ * storage entry. A sweep over the key ends: the value given is the only one. */
 int config_set(struct config *cfg, const char *assignment, struct err *err) MUST_USE;
+
+/* Puts value item[i] of the axis into its key. The values were checked when they were read, each by
+ * itself: ERR_CONFIG only for a config that was put together by hand. */
+int config_set_axis(struct config *cfg, const struct config_axis *axis, size_t i,
+                    struct err *err) MUST_USE;
 
 /* "--policy fixed:bits=4,group=map": replaces the storage list (first call) or appends to it
  * (append != 0). */

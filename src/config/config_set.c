@@ -70,6 +70,31 @@ static int set_one(struct config *cfg, const char *assignment, struct err *err)
     return 0;
 }
 
+/* A value from the command line takes the place of a sweep over the same key. */
+static void drop_axis(struct config *cfg, const char *assignment)
+{
+    size_t n, kept = 0;
+    const struct config_key *keys = config_keys(&n);
+    const size_t len = strcspn(assignment, "=");
+    for (size_t i = 0; i < cfg->n_sweep; i++) {
+        const char *path = keys[cfg->sweep[i].key].path;
+        if (strlen(path) != len || memcmp(path, assignment, len) != 0) {
+            cfg->sweep[kept++] = cfg->sweep[i];
+        }
+    }
+    memset(&cfg->sweep[kept], 0, (CONFIG_AXES - kept) * sizeof cfg->sweep[0]);
+    cfg->n_sweep = kept;
+}
+
+int config_set_axis(struct config *cfg, const struct config_axis *axis, size_t i, struct err *err)
+{
+    size_t n;
+    char assignment[2 * NAME_MAX_BYTES];
+    (void)snprintf(assignment, sizeof assignment, "%s=%s", config_keys(&n)[axis->key].path,
+                   axis->item[i]);
+    return set_one(cfg, assignment, err) == 0 ? 0 : err_add(err, "sweep");
+}
+
 int config_set(struct config *cfg, const char *assignment, struct err *err)
 {
     char shown[CONFIG_TEXT];
@@ -77,6 +102,7 @@ int config_set(struct config *cfg, const char *assignment, struct err *err)
     if (set_one(&copy, assignment, err) != 0) {
         return err_add(err, "--set %s", config_shown(assignment, shown, sizeof shown));
     }
+    drop_axis(&copy, assignment);
     *cfg = copy;
     return 0;
 }

@@ -68,6 +68,26 @@ static void write_entry(FILE *fp, const struct config_storage *s)
     fputs(before[0] == ',' ? "\n" : "", fp);
 }
 
+static void write_sweep(FILE *fp, const struct config *cfg)
+{
+    size_t n;
+    const struct config_key *keys = config_keys(&n);
+    fputs(cfg->n_sweep ? "sweep:\n" : "", fp);
+    for (size_t a = 0; a < cfg->n_sweep; a++) {
+        const struct config_axis *axis = &cfg->sweep[a];
+        fprintf(fp, "  %s: [", keys[axis->key].path);
+        for (size_t i = 0; i < axis->n; i++) {
+            fputs(i ? ", " : "", fp);
+            if (keys[axis->key].type == CONFIG_STRING) {
+                quote_text(fp, axis->item[i]);
+            } else {
+                fputs(axis->item[i], fp);
+            }
+        }
+        fputs("]\n", fp);
+    }
+}
+
 int config_write(const struct config *cfg, FILE *fp, struct err *err)
 {
     size_t n;
@@ -96,6 +116,7 @@ int config_write(const struct config *cfg, FILE *fp, struct err *err)
             write_entry(fp, &cfg->storage[s]);
         }
     }
+    write_sweep(fp, cfg);
     if (fflush(fp) != 0 || ferror(fp)) {
         return err_sys(err, ERR_IO, errno, "writing the resolved configuration");
     }

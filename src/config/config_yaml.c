@@ -322,12 +322,124 @@ static int read_storage(struct reader *r)
     }
 }
 
+/* The key that a sweep's entry names; the current event is its name. */
+static int read_axis_key(struct reader *r, const struct config_key **key, char name[PATH_BYTES])
+{
+    if (read_key(r, name) != 0) {
+        return failed(r);
+    }
+    *key = config_key_find(name);
+    if (!*key) {
+        const char *dot = strrchr(name, '.');
+        (void)config_unknown("", dot ? dot + 1 : name, r->err);
+    } else if (config_is_list(*key)) {
+        (void)err_set(r->err, ERR_CONFIG, "this key is a list itself; it cannot be swept over");
+    } else if (config_in_section(*key, "output") || strcmp((*key)->path, "name") == 0 ||
+               strcmp((*key)->path, "storage.policy") == 0 ||
+               strcmp((*key)->path, "storage.label") == 0) {
+        (void)err_set(r->err, ERR_CONFIG,
+                      "this key cannot be swept over; storage may be a list of policies");
+    } else {
+        return 0;
+    }
+    char path[2 * PATH_BYTES];
+    snprintf(path, sizeof path, "sweep.%s", name);
+    return at_key(r, line_of(r), path);
+}
+
+/* The values of one axis: a list, each a valid value of the key. */
+static int read_axis(struct reader *r, const struct config_key *key, struct config_axis *axis)
+{
+    const size_t line = line_of(r);
+    struct config scratch = *r->cfg; /* values are put here to be checked */
+    void *base = key->in_storage ? (void *)&scratch.storage[0] : (void *)&scratch;
+    if (next(r) != 0) {
+        return failed(r);
+    }
+    if (r->event.type != YAML_SEQUENCE_START_EVENT) {
+        (void)err_set(r->err, ERR_CONFIG, "expected a list of values, found %s",
+                      event_found(r, (char[160]){0}, 160));
+        return at_key(r, line_of(r), key->path);
+    }
+    for (;;) {
+        if (next(r) != 0) {
+            return failed(r);
+        }
+        if (r->event.type == YAML_SEQUENCE_END_EVENT) {
+            if (axis->n > 0) {
+                return 0;
+            }
+            (void)err_set(r->err, ERR_CONFIG, "expected at least one value, found an empty list");
+            return at_key(r, line, key->path);
+        }
+        if (r->event.type != YAML_SCALAR_EVENT || axis->n == CONFIG_LIST) {
+            (void)err_set(r->err, ERR_CONFIG, "expected at most %d single values, found %s",
+                          CONFIG_LIST, axis->n == CONFIG_LIST ? "more" : event_found(r, NULL, 0));
+            return at_key(r, line_of(r), key->path);
+        }
+        if (put_scalar(r, key, base) != 0) {
+            return failed(r);
+        }
+        const char *text = (const char *)r->event.data.scalar.value;
+        if (r->event.data.scalar.length >= sizeof axis->item[0]) {
+            (void)err_set(r->err, ERR_CONFIG, "expected at most %zu bytes per value, found %zu",
+                          sizeof axis->item[0] - 1, r->event.data.scalar.length);
+            return at_key(r, line_of(r), key->path);
+        }
+        str_copy(axis->item[axis->n++], sizeof axis->item[0], text);
+    }
+}
+
+/* sweep: KEY: [value, ...]; the current event is what follows the name. */
+static int read_sweep(struct reader *r)
+{
+    struct config *cfg = r->cfg;
+    struct seen seen = {0};
+    if (r->event.type != YAML_MAPPING_START_EVENT) {
+        (void)err_set(r->err, ERR_CONFIG,
+                      "expected keys with lists of values, as in {train.batch_size: [64, 128]}, "
+                      "found %s",
+                      event_found(r, (char[160]){0}, 160));
+        return at_key(r, line_of(r), "sweep");
+    }
+    for (;;) {
+        char name[PATH_BYTES];
+        const struct config_key *key = NULL;
+        if (next(r) != 0) {
+            return failed(r);
+        }
+        if (r->event.type == YAML_MAPPING_END_EVENT) {
+            return 0;
+        }
+        if (read_axis_key(r, &key, name) != 0 || check_once(r, &seen, key, name) != 0) {
+            return failed(r);
+        }
+        if (cfg->n_sweep == CONFIG_AXES) {
+            (void)err_set(r->err, ERR_CONFIG, "expected at most %d keys, found more", CONFIG_AXES);
+            return at_key(r, line_of(r), "sweep");
+        }
+        struct config_axis *axis = &cfg->sweep[cfg->n_sweep++];
+        size_t n;
+        axis->key = (size_t)(key - config_keys(&n));
+        if (read_axis(r, key, axis) != 0) {
+            return failed(r);
+        }
+    }
+}
+
 /* One key of the top level with its value or its section; the current event is the key. */
 static int read_top(struct reader *r, struct seen *seen)
 {
     char name[PATH_BYTES];
     if (read_key(r, name) != 0) {
         return failed(r);
+    }
+    if (strcmp(name, "sweep") == 0) {
+        if (r->cfg->n_sweep > 0) {
+            (void)err_set(r->err, ERR_CONFIG, "given twice");
+            return at_key(r, line_of(r), name);
+        }
+        return next(r) != 0 ? failed(r) : read_sweep(r);
     }
     const struct config_key *key = config_key_find(name);
     const int is_key = key && config_in_section(key, "");

@@ -7,6 +7,8 @@
 #include "base/mem.h"
 #include "base/str.h"
 
+enum { MAX_JOBS = 2000 };
+
 static int unknown_policy(const char *name, struct err *err)
 {
     size_t n;
@@ -127,22 +129,67 @@ int job_store_params(const struct config_storage *s, const struct store_policy *
     return 0;
 }
 
-static int make_job(const struct config *cfg, size_t storage, uint64_t seed, struct job *job,
-                    struct err *err)
+/* Puts the job's value of every axis into cfg, whose axes they are. */
+static int put_axes(struct config *cfg, const struct job *job, struct err *err)
 {
-    const struct config_storage *s = &cfg->storage[storage];
+    for (size_t a = 0; a < cfg->n_sweep; a++) {
+        if (config_set_axis(cfg, &cfg->sweep[a], job->sweep[a], err)) {
+            return (int)err->code;
+        }
+    }
+    return 0;
+}
+
+/* Puts the swept values behind the label: texts as they are, numbers with the name of their key.
+ * Storage keys are in the policy's own label already. */
+static int label_axes(const struct config *cfg, struct job *job, struct err *err)
+{
+    size_t n;
+    const struct config_key *keys = config_keys(&n);
+    for (size_t a = 0; a < cfg->n_sweep; a++) {
+        const struct config_key *key = &keys[cfg->sweep[a].key];
+        const char *name = strrchr(key->path, '.');
+        const size_t at = strlen(job->label);
+        if (key->in_storage && !cfg->storage[job->storage].label[0]) {
+            continue;
+        }
+        int len = snprintf(job->label + at, sizeof job->label - at, "-%s%s",
+                           key->type == CONFIG_STRING ? ""
+                           : name                     ? name + 1
+                                                      : key->path,
+                           cfg->sweep[a].item[job->sweep[a]]);
+        if (len < 0 || (size_t)len >= sizeof job->label - at) {
+            return err_set(
+                err, ERR_CONFIG,
+                "sweep: the run's label \"%s...\" gets too long; give the policies short "
+                "storage.labels",
+                job->label);
+        }
+        for (char *c = job->label + at; *c; c++) {
+            *c = *c == '/' ? '_' : *c; /* of a path */
+        }
+    }
+    return 0;
+}
+
+/* Fills in label and folder of a job that has its storage index, seed and swept values. */
+static int make_job(const struct config *unswept, struct job *job, struct err *err)
+{
+    struct config own = *unswept;
+    const struct config *cfg = &own;
+    const struct config_storage *s = &cfg->storage[job->storage];
+    const uint64_t seed = job->seed;
     const struct store_policy *policy;
     struct store_params params;
-    if (job_store_params(s, &policy, &params, err)) {
+    if (put_axes(&own, job, err) || job_store_params(s, &policy, &params, err)) {
         return (int)err->code;
     }
-    *job = (struct job){.storage = storage, .seed = seed};
     if (s->label[0]) {
         str_copy(job->label, sizeof job->label, s->label);
     } else {
-        char own[32];
-        policy->label(&params, own, sizeof own);
-        (void)snprintf(job->label, sizeof job->label, "%.31s%s%s%s", own,
+        char name[32];
+        policy->label(&params, name, sizeof name);
+        (void)snprintf(job->label, sizeof job->label, "%.31s%s%s%s", name,
                        params.rebuild_bn ? "-bn" : "", params.derived_mask ? "-derived" : "",
                        params.unshared ? "-unshared" : "");
     }
@@ -151,6 +198,9 @@ static int make_job(const struct config *cfg, size_t storage, uint64_t seed, str
             err, ERR_CONFIG,
             "storage.label: \"%s\" names a folder and must have no / and no dot in front",
             job->label);
+    }
+    if (label_axes(cfg, job, err)) {
+        return (int)err->code;
     }
     const char *dir = cfg->output.dir[0] ? cfg->output.dir : "runs/";
     int len = snprintf(job->dir, sizeof job->dir, "%s%s/%s-seed%llu", dir,
@@ -161,17 +211,36 @@ static int make_job(const struct config *cfg, size_t storage, uint64_t seed, str
     return 0;
 }
 
+/* The i-th combination: the first axis outermost, policies inside the last one, then seeds. */
+static void place_job(const struct config *cfg, size_t i, struct job *job)
+{
+    *job = (struct job){.seed = (uint64_t)cfg->seed.item[i % cfg->seed.n]};
+    i /= cfg->seed.n;
+    job->storage = i % cfg->n_storage;
+    i /= cfg->n_storage;
+    for (size_t a = cfg->n_sweep; a-- > 0; i /= cfg->sweep[a].n) {
+        job->sweep[a] = i % cfg->sweep[a].n;
+    }
+}
+
 int job_list_make(const struct config *cfg, struct job_list *out, struct err *err)
 {
     size_t n = cfg->n_storage * cfg->seed.n;
+    for (size_t a = 0; a < cfg->n_sweep; a++) {
+        n *= cfg->sweep[a].n;
+    }
+    if (n > MAX_JOBS) {
+        return err_set(err, ERR_CONFIG, "sweep, storage and seed make %zu runs; at most %d", n,
+                       MAX_JOBS);
+    }
     *out = (struct job_list){.jobs = mem_calloc(MEM_OTHER, n, sizeof *out->jobs)};
     if (!out->jobs) {
         return err_nomem(err, "the list of runs", n * sizeof *out->jobs);
     }
     for (size_t i = 0; i < n; i++) {
         struct job *job = &out->jobs[i];
-        uint64_t seed = (uint64_t)cfg->seed.item[i % cfg->seed.n];
-        if (make_job(cfg, i / cfg->seed.n, seed, job, err)) {
+        place_job(cfg, i, job);
+        if (make_job(cfg, job, err)) {
             job_list_fini(out);
             return (int)err->code;
         }
@@ -201,11 +270,16 @@ void job_list_fini(struct job_list *l)
 void job_config(const struct config *cfg, const struct job *job, struct config *own,
                 struct job *single)
 {
+    struct err err = {0};
     *own = *cfg;
-    own->storage[0] = cfg->storage[job->storage];
+    (void)!put_axes(own, job, &err); /* was done once when the job was made */
+    memset(own->sweep, 0, sizeof own->sweep);
+    own->n_sweep = 0;
+    own->storage[0] = own->storage[job->storage];
     own->n_storage = 1;
     own->seed.item[0] = (int64_t)job->seed;
     own->seed.n = 1;
     *single = *job;
     single->storage = 0;
+    memset(single->sweep, 0, sizeof single->sweep);
 }

@@ -1,5 +1,5 @@
-/* Jobs: a config with lists (several policies, several seeds) is run as one job per combination,
- * each with a folder of its own: OUTPUT_DIR/LABEL-seedN. */
+/* Jobs: a config with lists (a sweep, several policies, several seeds) is run as one job per
+ * combination, each with a folder of its own: OUTPUT_DIR/LABEL-seedN. */
 #ifndef RUN_JOB_H
 #define RUN_JOB_H
 
@@ -15,12 +15,13 @@
 struct job {
     size_t storage; /* index in config.storage */
     uint64_t seed;
-    char label[64]; /* storage.label, or the policy's own */
+    size_t sweep[CONFIG_AXES]; /* index of the value on each of the config's axes */
+    char label[96]; /* storage.label, or the policy's own; behind it the swept values */
     char dir[JOB_PATH];
 };
 
 struct job_list {
-    struct job *jobs; /* policies outside, seeds inside */
+    struct job *jobs; /* swept values outside, then policies, seeds inside */
     size_t n;
 };
 
@@ -33,7 +34,7 @@ int job_store_params(const struct config_storage *s, const struct store_policy *
 int job_list_make(const struct config *cfg, struct job_list *out, struct err *err) MUST_USE;
 void job_list_fini(struct job_list *l);
 
-/* The config of one job alone: one policy, one seed. *single is *job with its storage index in
+/* The config of one job alone: one policy, one seed, no sweep. *single is *job with its storage index in
  * that config. */
 void job_config(const struct config *cfg, const struct job *job, struct config *own,
                 struct job *single);

@@ -169,6 +169,7 @@ static const char sample[] = "# the issue's example\n"
                              "  - policy: division\n"
                              "    block: 4\n"
                              "    label: 'it''s'\n"
+                             "sweep:   {train.batch_size: [64, 1e2], model.name: [a, \"1\"]}\n"
                              "log:     {steps: false, phases: Off}\n"
                              "run:     {threads: 0}\n"
                              "output:  {dir: \"runs/a b\"}\n";
@@ -198,6 +199,10 @@ START_TEST(read_sample)
     ck_assert_int_eq(cfg.storage[2].block, 4);
     ck_assert_int_eq(cfg.storage[2].bits, 2);
     ck_assert_str_eq(cfg.storage[2].label, "it's");
+    ck_assert_uint_eq(cfg.n_sweep, 2);
+    ck_assert_uint_eq(cfg.sweep[0].n, 2);
+    ck_assert_str_eq(cfg.sweep[0].item[1], "1e2");
+    ck_assert_str_eq(cfg.sweep[1].item[1], "1");
     must_round_trip(&cfg);
 }
 END_TEST
@@ -257,6 +262,24 @@ static const struct {
     {"[a]: 1", "c.yaml:1: expected the name of a key, found a list"},
     {"train: {{a: 1}: 1}", "c.yaml:1: expected the name of a key, found a map"},
     {"\"a\\e[31m\": 1", "a?[31m: unknown key"},
+    /* sweeps */
+    {"sweep: {train.lrr: [1]}", "c.yaml:1: sweep.train.lrr: unknown key; did you mean"},
+    {"sweep: {batch_size: [1]}", "sweep.batch_size: unknown key; did you mean train.batch_size?"},
+    {"sweep: {train: [1]}", "sweep.train: unknown key"},
+    {"sweep: {seed: [1]}", "sweep.seed: this key is a list itself"},
+    {"sweep: {storage.policy: [fixed]}", "sweep.storage.policy: this key cannot be swept over"},
+    {"sweep: {name: [a]}", "sweep.name: this key cannot be swept over"},
+    {"sweep: {output.dir: [a]}", "sweep.output.dir: this key cannot be swept over"},
+    {"sweep: [a]", "c.yaml:1: sweep: expected keys with lists of values"},
+    {"sweep:\n  train.lr: 1\n", "c.yaml:2: train.lr: expected a list of values, found"},
+    {"sweep:\n  train.lr: []\n", "train.lr: expected at least one value, found an empty list"},
+    {"sweep:\n  train.lr:\n    - 1\n    - fast\n", "c.yaml:4: train.lr: expected a number"},
+    {"sweep: {train.lr: [1, [2]]}", "train.lr: expected at most 32 single values, found a list"},
+    {"sweep: {train.lr: [1], train.lr: [2]}", "train.lr: given twice; the first is in line 1"},
+    {"sweep: {train.lr: [1]}\nsweep: {train.gamma: [1]}", "c.yaml:2: sweep: given twice"},
+    {"sweep: {train.lr: [1], train.gamma: [1], train.momentum: [1], train.epochs: [1], "
+     "model.name: [a]}",
+     "sweep: expected at most 4 keys, found more"},
     /* types */
     {"train: {lr: fast}", "c.yaml:1: train.lr: expected a number, found the text \"fast\""},
     {"train: {lr: \"0.1\"}", "train.lr: expected a number, found the text \"0.1\""},

@@ -70,6 +70,48 @@ START_TEST(one_job_per_policy_and_seed)
 }
 END_TEST
 
+START_TEST(a_sweep_runs_every_combination)
+{
+    static const char text[] = "name: x\n"
+                               "sweep:\n"
+                               "  model.name: [resnet20, resnet18]\n"
+                               "  train.lr: [0.1, 0.05]\n"
+                               "  storage.bits: [2, 4]\n"
+                               "storage: {policy: fixed}\n";
+    static const char *const dirs[] = {
+        "runs/x/fixed-resnet20-lr0.1-seed0",  "runs/x/fixed-b4-resnet20-lr0.1-seed0",
+        "runs/x/fixed-resnet20-lr0.05-seed0", "runs/x/fixed-b4-resnet20-lr0.05-seed0",
+        "runs/x/fixed-resnet18-lr0.1-seed0",  "runs/x/fixed-b4-resnet18-lr0.1-seed0",
+        "runs/x/fixed-resnet18-lr0.05-seed0", "runs/x/fixed-b4-resnet18-lr0.05-seed0",
+    };
+    struct config cfg, own;
+    struct job_list list;
+    struct job single;
+    struct err err = {0};
+    read_text(text, &cfg);
+    ck_assert_msg(job_list_make(&cfg, &list, &err) == 0, "%s", err.msg);
+    ck_assert_uint_eq(list.n, 8);
+    for (size_t i = 0; i < list.n; i++) {
+        ck_assert_str_eq(list.jobs[i].dir, dirs[i]);
+    }
+    job_config(&cfg, &list.jobs[3], &own, &single);
+    ck_assert_uint_eq(own.n_sweep, 0);
+    ck_assert_str_eq(own.model.name, "resnet20");
+    ck_assert_double_eq(own.train.lr, 0.05);
+    ck_assert_int_eq(own.storage[0].bits, 4);
+    job_list_fini(&list);
+
+    /* One value given on the command line stands for the whole axis. */
+    ck_assert_msg(config_set(&cfg, "train.lr=0.2", &err) == 0, "%s", err.msg);
+    ck_assert_msg(job_list_make(&cfg, &list, &err) == 0, "%s", err.msg);
+    ck_assert_uint_eq(list.n, 4);
+    ck_assert_str_eq(list.jobs[3].dir, "runs/x/fixed-b4-resnet18-seed0");
+    job_config(&cfg, &list.jobs[3], &own, &single);
+    ck_assert_double_eq(own.train.lr, 0.2);
+    job_list_fini(&list);
+}
+END_TEST
+
 static const struct {
     const char *text, *part;
 } bad_jobs[] = {
@@ -81,6 +123,11 @@ static const struct {
     {"storage: [{policy: normal}, {policy: normal}]\n", "two runs would write to"},
     {"storage: [{policy: division}, {policy: fixed, label: division}]\n",
      "two runs would write to"},
+    {"sweep: {train.batch_size: [64, 64]}\n", "two runs would write to"},
+    {"sweep: {storage.bits: [2, 4]}\n", "storage.bits: the policy normal does not take it"},
+    {"storage: {label: a-label-that-is-already-as-long-as-labels-may-ever-be-in-here}\n"
+     "sweep: {data.name: [a-value-that-is-far-too-long-to-stand-in-the-name-of-a-folder]}\n",
+     "gets too long"},
 };
 
 START_TEST(impossible_jobs_are_refused)
@@ -221,6 +268,7 @@ int main(void)
     tcase_set_timeout(t, 30);
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, one_job_per_policy_and_seed);
+    tcase_add_test(t, a_sweep_runs_every_combination);
     tcase_add_loop_test(t, impossible_jobs_are_refused, 0, sizeof bad_jobs / sizeof *bad_jobs);
     tcase_add_test(t, a_run_is_never_overwritten_unasked);
     tcase_add_test(t, force_spares_what_is_no_run);
