@@ -23,17 +23,21 @@ static const char *duration(char buf[32], double s)
 
 void progress_begin(struct progress *p, const struct session *s)
 {
-    char saved[32];
+    char saved[32], parts[64] = "";
+    if (s->accumulate > 1) {
+        snprintf(parts, sizeof parts, " in %zu micro-batches", s->accumulate);
+    }
     p->is_terminal = isatty(STDERR_FILENO);
     p->last_s = sys_now_s();
     p->n_epochs = (size_t)s->cfg.train.epochs;
-    fprintf(stderr,
-            "%s: %s on %s, policy %s, seed %llu: %zu training images, batch %zu, %d thread%s, %s; "
-            "planned peak %s\n",
-            s->cfg.name, s->cfg.model.name, s->cfg.data.name, s->job.label,
-            (unsigned long long)s->job.seed, s->info.n_train, s->batch_size, s->n_threads,
-            s->n_threads == 1 ? "" : "s", s->kernels.isa,
-            str_bytes(saved, (double)session_planned_peak_bytes(s)));
+    fprintf(
+        stderr,
+        "%s: %s on %s, policy %s, seed %llu: %zu training images, batch %zu%s, %d thread%s, %s; "
+        "planned peak %s\n",
+        s->cfg.name, s->cfg.model.name, s->cfg.data.name, s->job.label,
+        (unsigned long long)s->job.seed, s->info.n_train, s->batch_size, parts, s->n_threads,
+        s->n_threads == 1 ? "" : "s", s->kernels.isa,
+        str_bytes(saved, (double)session_planned_peak_bytes(s)));
 }
 
 void progress_step(struct progress *p, const struct train_step_info *info)

@@ -57,7 +57,7 @@ struct config {
         int shuffle, allow_partial;
     } data;
     struct {
-        int64_t epochs, batch_size, eval_batch_size, max_steps, eval_every, bn_group;
+        int64_t epochs, batch_size, accumulate, eval_batch_size, max_steps, eval_every, bn_group;
         char optimizer[16], schedule[16];
         double lr, momentum, weight_decay, gamma, warmup_epochs, label_smoothing;
         struct config_ints milestones;

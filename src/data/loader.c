@@ -1,4 +1,5 @@
-/* The loader's thread and its two batches: see loader.h.
+/* The loader's thread and its two batches: see loader.h. With `accumulate` everything here is about
+ * micro-batches: what is delivered at a time.
  *
  * Batch k lives in slot k % 2. While the caller works on batch k - 1 the thread fills batch k; the
  * call of loader_next that hands out batch k gives slot (k - 1) % 2 back. All counters are guarded
@@ -17,20 +18,28 @@
 #include "base/rng.h"
 #include "base/sys.h"
 #include "data/augment_priv.h"
+#include "data/micro_batch.h"
 
 enum { N_SLOTS = 2, N_LEVELS = 256, MAX_CHANNELS = 4, ALIGN = 64 };
+
+struct slot_range {
+    size_t order, n;       /* from this place in the epoch's order on, so many samples */
+    size_t first, n_batch; /* as in struct batch */
+};
 
 struct slot {
     real *x;          /* [batch][h][w][c] */
     uint32_t *labels; /* [batch] */
     size_t *indices;  /* [batch] */
-    size_t n;
+    struct slot_range range;
 };
 
 struct loader {
     struct loader_config cfg;
     struct dataset_info info;
-    size_t n_samples, n_batches;
+    size_t n_samples;
+    size_t n_whole;   /* whole batches of an epoch */
+    size_t n_batches; /* what an epoch delivers: those, or their micro-batches */
 
     void *block; /* holds all buffers below */
     struct slot slots[N_SLOTS];
@@ -79,21 +88,21 @@ static size_t layout_take(struct layout *l, size_t n, size_t size, int *overflow
     return at;
 }
 
-static int layout_make(struct layout *l, const struct dataset_info *info, size_t batch_size,
+static int layout_make(struct layout *l, const struct dataset_info *info, size_t batch,
                        size_t n_samples)
 {
     int overflow = 0;
     const size_t image = size_mul(size_mul(info->height, info->width, &overflow), info->channels,
                                   &overflow);
-    const size_t values = size_mul(image, batch_size, &overflow);
+    const size_t values = size_mul(image, batch, &overflow);
     if (overflow) {
         return -1; /* size_mul has given 0, which layout_take would accept */
     }
     *l = (struct layout){0};
     for (int i = 0; i < N_SLOTS; ++i) {
         l->x[i] = layout_take(l, values, sizeof(real), &overflow);
-        l->labels[i] = layout_take(l, batch_size, sizeof(uint32_t), &overflow);
-        l->indices[i] = layout_take(l, batch_size, sizeof(size_t), &overflow);
+        l->labels[i] = layout_take(l, batch, sizeof(uint32_t), &overflow);
+        l->indices[i] = layout_take(l, batch, sizeof(size_t), &overflow);
     }
     l->order = layout_take(l, n_samples, sizeof(uint32_t), &overflow);
     l->raw = layout_take(l, image, 1, &overflow);
@@ -101,16 +110,17 @@ static int layout_make(struct layout *l, const struct dataset_info *info, size_t
     return overflow ? -1 : 0;
 }
 
-size_t loader_bytes(const struct dataset_info *info, size_t batch_size, size_t n_samples)
+size_t loader_bytes(const struct dataset_info *info, size_t n, size_t n_samples)
 {
     struct layout l;
-    return layout_make(&l, info, batch_size, n_samples) == 0 ? l.bytes : SIZE_MAX;
+    return layout_make(&l, info, n, n_samples) == 0 ? l.bytes : SIZE_MAX;
 }
 
 static int buffers_make(struct loader *l, struct err *err)
 {
     struct layout at;
-    if (layout_make(&at, &l->info, l->cfg.batch_size, l->n_samples) != 0) {
+    const size_t largest = micro_batch_largest(l->cfg.batch_size, l->cfg.accumulate);
+    if (layout_make(&at, &l->info, largest, l->n_samples) != 0) {
         return err_nomem(err, "two batches of images", SIZE_MAX);
     }
     char *block = mem_alloc(MEM_DATA, at.bytes);
@@ -172,6 +182,21 @@ static void normalise(const struct loader *l, const uint8_t *bytes, real *x)
     }
 }
 
+/* Which samples of the epoch's order batch k holds. */
+static struct slot_range range_of(const struct loader *l, size_t k)
+{
+    const size_t size = l->cfg.batch_size, first = k / l->cfg.accumulate * size;
+    const size_t left = l->n_samples - first;
+    const size_t n = left < size ? left : size; /* of the whole batch */
+    const size_t count = micro_batch_count(n, size, l->cfg.accumulate);
+    const size_t i = k % l->cfg.accumulate;
+    const size_t begin = micro_batch_first(n, count, i);
+    return (struct slot_range){.order = first + begin,
+                               .n = micro_batch_first(n, count, i + 1) - begin,
+                               .first = begin,
+                               .n_batch = n};
+}
+
 /* Fills slot k % 2 with batch k; leaves early, with an unfinished slot, when cancelled. */
 static int batch_make(struct loader *l, size_t epoch, size_t k, struct err *err)
 {
@@ -179,12 +204,10 @@ static int batch_make(struct loader *l, size_t epoch, size_t k, struct err *err)
     const struct augment_size size = {info->height, info->width, info->channels};
     const size_t image = size.h * size.w * size.c;
     const struct rng rng = rng_make(l->cfg.seed, RNG_AUGMENT, epoch, 0);
-    const size_t first = k * l->cfg.batch_size;
-    const size_t left = l->n_samples - first;
     struct slot *slot = &l->slots[k % N_SLOTS];
-    slot->n = left < l->cfg.batch_size ? left : l->cfg.batch_size;
-    for (size_t i = 0; i < slot->n && !atomic_load(&l->cancel); ++i) {
-        const size_t index = l->order[first + i];
+    slot->range = range_of(l, k);
+    for (size_t i = 0; i < slot->range.n && !atomic_load(&l->cancel); ++i) {
+        const size_t index = l->order[slot->range.order + i];
         const uint8_t *bytes = l->raw;
         const int rc = dataset_read(l->cfg.dataset, l->cfg.split, index, l->raw, &slot->labels[i],
                                     err);
@@ -270,6 +293,7 @@ static int config_check(const struct loader_config *cfg, const struct dataset_in
     const unsigned both = AUGMENT_CROP4 | AUGMENT_CROP4_REFLECT;
     assert(info->channels <= MAX_CHANNELS);
     assert((cfg->augment & ~(both | AUGMENT_FLIP)) == 0);
+    assert(cfg->batch_size == 0 || cfg->accumulate <= cfg->batch_size);
     if (cfg->batch_size == 0 || cfg->batch_size > n) {
         return err_set(err, ERR_CONFIG,
                        "the batch size is %zu, but the %s split has %zu images: expected 1 to %zu",
@@ -307,9 +331,13 @@ int loader_new(const struct loader_config *cfg, struct loader **out, struct err 
     l->cfg = *cfg;
     l->info = cfg->dataset->info;
     l->n_samples = dataset_size(cfg->dataset, cfg->split);
-    l->n_batches = l->n_samples / cfg->batch_size;
-    if (!cfg->drop_last && l->n_samples % cfg->batch_size != 0) {
-        ++l->n_batches;
+    l->cfg.accumulate = cfg->accumulate ? cfg->accumulate : 1;
+    l->n_whole = l->n_samples / cfg->batch_size;
+    l->n_batches = l->n_whole * l->cfg.accumulate;
+    const size_t last = l->n_samples % cfg->batch_size;
+    if (!cfg->drop_last && last != 0) {
+        ++l->n_whole;
+        l->n_batches += micro_batch_count(last, cfg->batch_size, l->cfg.accumulate);
     }
     levels_make(l);
     /* These three cannot fail here: default attributes take no resources. */
@@ -359,12 +387,14 @@ static void batch_take(struct loader *l, struct batch *batch)
 {
     const struct slot *slot = &l->slots[l->n_taken++ % N_SLOTS];
     const struct shape shape = {
-        .n = slot->n, .h = l->info.height, .w = l->info.width, .c = l->info.channels};
+        .n = slot->range.n, .h = l->info.height, .w = l->info.width, .c = l->info.channels};
     *batch = (struct batch){
         .x = tensor_view(slot->x, shape),
         .labels = slot->labels,
         .indices = slot->indices,
-        .n = slot->n,
+        .n = slot->range.n,
+        .first = slot->range.first,
+        .n_batch = slot->range.n_batch,
     };
 }
 
@@ -393,7 +423,7 @@ int loader_next(struct loader *l, struct batch *batch, struct err *err)
 
 size_t loader_n_batches(const struct loader *l)
 {
-    return l->n_batches;
+    return l->n_whole;
 }
 
 void loader_free(struct loader *l)

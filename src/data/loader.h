@@ -28,31 +28,34 @@ struct loader_config {
     const struct dataset *dataset; /* borrowed; must outlive the loader */
     enum data_split split;
     size_t batch_size;
+    size_t accumulate; /* micro-batches of a full batch (data/micro_batch.h), each delivered by
+                          itself; 0: whole batches */
     int shuffle;
     int drop_last;    /* leave out the smaller last batch */
     unsigned augment; /* AUGMENT_ flags */
     uint64_t seed;
 };
 
-/* One batch. Valid until the next call of loader_next, loader_start or loader_free. */
+/* One batch, or one micro-batch of it. Valid until the next call of loader_next, loader_start or loader_free. */
 struct batch {
     struct tensor x;        /* (n, h, w, c), (pixel/255 - mean) / std */
     const uint32_t *labels; /* [n] */
     const size_t *indices;  /* [n] index of each sample in its split */
     size_t n;               /* 0: the epoch is over */
+    size_t first, n_batch;  /* its place in the batch, and the whole batch's images */
     double wait_s;          /* how long loader_next waited for it */
 };
 
 struct loader;
 
-/* Allocates all buffers (two batches, MEM_DATA) and the thread. ERR_CONFIG if the batch is 0 or
+/* Allocates all buffers (two batches or micro-batches, MEM_DATA) and the thread. ERR_CONFIG if the batch is 0 or
  * larger than the split (with both numbers) or the augmentation does not fit the images,
  * ERR_NOMEM. */
 int loader_new(const struct loader_config *cfg, struct loader **out, struct err *err) MUST_USE;
 
 /* Bytes that loader_new will allocate under MEM_DATA for these images and a split of n_samples;
- * SIZE_MAX if they cannot be counted. */
-size_t loader_bytes(const struct dataset_info *info, size_t batch_size, size_t n_samples);
+ * SIZE_MAX if they cannot be counted. n: images delivered at a time, at most. */
+size_t loader_bytes(const struct dataset_info *info, size_t n, size_t n_samples);
 
 /* Begins epoch `epoch` (counted from 0) at its first batch; may be called at any time, also in the
  * middle of an epoch or after an error. */
@@ -63,7 +66,7 @@ int loader_start(struct loader *l, size_t epoch, struct err *err) MUST_USE;
  * loader_start. */
 int loader_next(struct loader *l, struct batch *batch, struct err *err) MUST_USE;
 
-/* Batches per epoch. */
+/* Batches per epoch, each counted once. */
 size_t loader_n_batches(const struct loader *l);
 
 void loader_free(struct loader *l);

@@ -18,4 +18,5 @@ data_sources = \
 	src/data/idx_stream_priv.h \
 	src/data/loader.c \
 	src/data/loader.h \
+	src/data/micro_batch.h \
 	src/data/synthetic.c

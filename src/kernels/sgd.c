@@ -1,4 +1,4 @@
-/* The SGD update: one pass over weights, gradients and momentum. */
+/* The SGD update: one pass over weights, gradients and momentum. And sums of gradients. */
 #include "kernels/sgd.h"
 
 #include <assert.h>
@@ -26,5 +26,21 @@ void sgd_update(const struct kernels *k, const struct sgd_params *p, size_t n, r
             .nesterov = p->nesterov,
         };
         k->loop.sgd(&run);
+    }
+}
+
+void sgd_accumulate(const struct kernels *k, size_t n, const real *dw, real *sum, int is_first)
+{
+    const size_t block = LOOP_BLOCK_BYTES / sizeof(real);
+    const size_t n_blocks = n / block + (n % block > 0);
+
+#pragma omp parallel for schedule(static) if (n * sizeof(real) >= LOOP_PARALLEL_BYTES)
+    for (size_t i = 0; i < n_blocks; i++) {
+        const size_t first = i * block, len = n - first < block ? n - first : block;
+        if (is_first) {
+            k->loop.copy(1, len, dw + first, len, sum + first, len);
+        } else {
+            k->loop.add(1, len, sum + first, len, dw + first, len, sum + first, len);
+        }
     }
 }

@@ -18,4 +18,7 @@ struct sgd_params {
 void sgd_update(const struct kernels *k, const struct sgd_params *p, size_t n, real *w,
                 const real *dw, real *m);
 
+/* Gradients of several parts of a batch: sum = dw for the first, sum += dw for the others. [n] */
+void sgd_accumulate(const struct kernels *k, size_t n, const real *dw, real *sum, int is_first);
+
 #endif

@@ -183,23 +183,24 @@ void exec_fini(struct exec *e)
     *e = (struct exec){0};
 }
 
-int exec_train(struct exec *e, const struct tensor *images, const uint32_t *labels, uint64_t step,
-               struct loss_result *result, struct err *err)
+int exec_train_part(struct exec *e, const struct exec_part *part, struct loss_result *result,
+                    struct err *err)
 {
+    const struct tensor *images = part->images;
     assert(e->cfg.store && images->shape.n <= e->train.n);
     if (e->n != images->shape.n) {
         bind_batch(e, images->shape.n);
     }
     e->images = images;
     e->context.training = 1;
-    e->context.step = step;
+    e->context.step = part->draw;
     e->pool_used = 0;
-    store_begin(e->cfg.store, step);
+    store_begin(e->cfg.store, part->draw);
     int image_kept = e->values[0].kept;
     if (image_kept) {
         vault_keep(&e->vault, STORE_PIECE_IMAGE, shape_bytes(&images->shape));
     }
-    struct loss_call call = {.labels = labels, .result = result};
+    struct loss_call call = {.labels = part->labels, .result = result, .n_batch = part->n_batch};
     if (run_plan(e, &e->train, &call, err)) {
         return (int)err->code;
     }
@@ -208,6 +209,14 @@ int exec_train(struct exec *e, const struct tensor *images, const uint32_t *labe
     }
     assert(e->vault.bytes == 0);
     return 0;
+}
+
+int exec_train(struct exec *e, const struct tensor *images, const uint32_t *labels, uint64_t step,
+               struct loss_result *result, struct err *err)
+{
+    struct exec_part whole = {
+        .images = images, .labels = labels, .n_batch = images->shape.n, .draw = step};
+    return exec_train_part(e, &whole, result, err);
 }
 
 int exec_evaluate(struct exec *e, const struct tensor *images, const uint32_t *labels, real *logits,

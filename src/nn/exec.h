@@ -33,12 +33,20 @@ struct exec_hooks {
     void (*step_done)(void *ctx, const struct plan_step *s, double seconds);
 };
 
+/* A part of a training batch, or all of it. */
+struct exec_part {
+    const struct tensor *images; /* (n, h, w, c), n <= batch_size */
+    const uint32_t *labels;      /* [n] */
+    size_t n_batch;              /* images of the whole batch: the loss is the mean over them */
+    uint64_t draw;               /* of the run's parts, from 0: which random numbers it gets */
+};
+
 struct exec_config {
     struct graph *graph;           /* with allocated parameters; borrowed */
     struct store *store;           /* NULL: evaluation only; borrowed */
     const struct kernels *kernels; /* borrowed */
     int n_threads;
-    size_t batch_size;      /* largest training batch; unused without store */
+    size_t batch_size;      /* most images of a training step; unused without store */
     size_t eval_batch_size; /* largest evaluation batch; 0: no evaluation */
     size_t bn_group;        /* 0: the whole batch */
     uint64_t seed;
@@ -77,6 +85,11 @@ void exec_fini(struct exec *e);
  * is reported in *result, not an error. */
 int exec_train(struct exec *e, const struct tensor *images, const uint32_t *labels, uint64_t step,
                struct loss_result *result, struct err *err) MUST_USE;
+
+/* The same for a part of a batch (gradient accumulation). Its gradients are that part's share of the
+ * gradient of the batch's mean loss: the hook is to add them up. Batch-norm sees the part alone. */
+int exec_train_part(struct exec *e, const struct exec_part *part, struct loss_result *result,
+                    struct err *err) MUST_USE;
 
 /* Forward in evaluation mode, n <= eval_batch_size. Plain cross-entropy, no label smoothing.
  * logits [n][classes] or NULL. */

@@ -18,7 +18,8 @@
 /* What the loss step of the running pass is to do. */
 struct loss_call {
     const uint32_t *labels;
-    real *logits; /* NULL: not wanted */
+    real *logits;   /* NULL: not wanted */
+    size_t n_batch; /* training: images over which the loss is averaged */
     struct loss_result *result;
 };
 

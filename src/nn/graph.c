@@ -95,6 +95,7 @@ void graph_fini(struct graph *g)
         mem_free(g->params[i].name);
         mem_free(g->params[i].w);
         mem_free(g->params[i].momentum);
+        mem_free(g->params[i].gradient);
     }
     mem_free(g->values);
     mem_free(g->layers);
@@ -243,6 +244,11 @@ size_t graph_momentum_bytes(const struct graph *g)
     return graph_n_weights(g) * sizeof(real);
 }
 
+size_t graph_gradient_bytes(const struct graph *g)
+{
+    return graph_n_weights(g) * sizeof(real);
+}
+
 double graph_macs(const struct graph *g)
 {
     double macs = 0;
@@ -267,7 +273,7 @@ int graph_check_batch(const struct graph *g, size_t n, size_t bn_group, struct e
             return err_set(err, ERR_CONFIG,
                            "%s: a batch of %zu images leaves a batch-norm group with one value per "
                            "channel, which has no variance: change train.batch_size, "
-                           "train.bn_group or set train.drop_last",
+                           "train.accumulate, train.bn_group or set train.drop_last",
                            l->name, n);
         }
     }

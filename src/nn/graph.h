@@ -49,6 +49,7 @@ struct param {
     double init_value;
     real *w;        /* [n], MEM_PARAM */
     real *momentum; /* [n], MEM_OPTIMIZER; NULL if not trainable */
+    real *gradient; /* [n], MEM_GRAD: sum over the parts of a batch; NULL if they need no summing */
 };
 
 struct layer; /* nn/layer.h */
@@ -77,10 +78,14 @@ int graph_finish(struct graph *g, uint32_t output, struct err *err) MUST_USE;
 int graph_alloc_params(struct graph *g, struct err *err) MUST_USE;
 void graph_init_params(struct graph *g, uint64_t seed);
 
+/* Where gradients are added up over the parts of a batch: param.gradient of trainable ones. */
+int graph_alloc_gradients(struct graph *g, struct err *err) MUST_USE;
+
 /* Trainable parameters, and bytes of parameters + running statistics (+ momenta). */
 size_t graph_n_weights(const struct graph *g);
 size_t graph_param_bytes(const struct graph *g);
 size_t graph_momentum_bytes(const struct graph *g);
+size_t graph_gradient_bytes(const struct graph *g); /* what graph_alloc_gradients allocates */
 /* Multiply-adds of the forward pass of one image. */
 double graph_macs(const struct graph *g);
 

@@ -23,6 +23,20 @@ int graph_alloc_params(struct graph *g, struct err *err)
     return 0;
 }
 
+int graph_alloc_gradients(struct graph *g, struct err *err)
+{
+    for (size_t i = 0; i < g->n_params; i++) {
+        struct param *p = &g->params[i];
+        if (p->trainable) {
+            p->gradient = mem_calloc(MEM_GRAD, p->n, sizeof(real));
+            if (!p->gradient) {
+                return err_nomem(err, p->name, p->n * sizeof(real));
+            }
+        }
+    }
+    return 0;
+}
+
 void graph_init_params(struct graph *g, uint64_t seed)
 {
     for (size_t i = 0; i < g->n_params; i++) {

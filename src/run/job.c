@@ -141,7 +141,7 @@ static int put_axes(struct config *cfg, const struct job *job, struct err *err)
 }
 
 /* Puts the swept values behind the label: texts as they are, numbers with the name of their key.
- * Storage keys are in the policy's own label already. */
+ * Storage keys and train.accumulate are in the policy's own label already. */
 static int label_axes(const struct config *cfg, struct job *job, struct err *err)
 {
     size_t n;
@@ -150,7 +150,8 @@ static int label_axes(const struct config *cfg, struct job *job, struct err *err
         const struct config_key *key = &keys[cfg->sweep[a].key];
         const char *name = strrchr(key->path, '.');
         const size_t at = strlen(job->label);
-        if (key->in_storage && !cfg->storage[job->storage].label[0]) {
+        const int is_in_label = key->in_storage || strcmp(key->path, "train.accumulate") == 0;
+        if (is_in_label && !cfg->storage[job->storage].label[0]) {
             continue;
         }
         int len = snprintf(job->label + at, sizeof job->label - at, "-%s%s",
@@ -187,11 +188,14 @@ static int make_job(const struct config *unswept, struct job *job, struct err *e
     if (s->label[0]) {
         str_copy(job->label, sizeof job->label, s->label);
     } else {
-        char name[32];
+        char name[32], parts[24] = "";
         policy->label(&params, name, sizeof name);
-        (void)snprintf(job->label, sizeof job->label, "%.31s%s%s%s", name,
+        if (cfg->train.accumulate > 1) {
+            (void)snprintf(parts, sizeof parts, "-a%lld", (long long)cfg->train.accumulate);
+        }
+        (void)snprintf(job->label, sizeof job->label, "%.31s%s%s%s%.9s", name,
                        params.rebuild_bn ? "-bn" : "", params.derived_mask ? "-derived" : "",
-                       params.unshared ? "-unshared" : "");
+                       params.unshared ? "-unshared" : "", parts);
     }
     if (strchr(job->label, '/') || job->label[0] == '.') {
         return err_set(

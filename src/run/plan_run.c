@@ -113,29 +113,38 @@ static void write_bytes(FILE *fp, const char *what, size_t bytes)
 
 static void write_memory(const struct session *s, const struct plan *plan, FILE *fp)
 {
-    fprintf(fp, "\nSaved for backward, a full batch of %zu images, policy %s:\n", s->batch_size,
-            s->job.label);
+    fprintf(fp, "\nSaved for backward, a full batch of %zu images", s->batch_size);
+    if (s->accumulate > 1) {
+        fprintf(fp, " in %zu micro-batches of %zu", s->accumulate, s->micro_batch_size);
+    }
+    fprintf(fp, ", policy %s:\n", s->job.label);
     for (int i = 0; i < STORE_N_PIECES; i++) {
         if (plan->saved_pieces[i]) {
             write_bytes(fp, store_piece_name((enum store_piece)i), plan->saved_pieces[i]);
         }
     }
     write_bytes(fp, "saved_bytes", plan->saved_bytes);
-    fprintf(fp, "  %-28s %14.2f  (normal saves %zu bytes)\n", "saved_ratio",
-            (double)s->normal_saved_bytes / (double)plan->saved_bytes, s->normal_saved_bytes);
+    fprintf(fp, "  %-28s %14.2f  (normal saves %zu bytes%s)\n", "saved_ratio",
+            (double)s->normal_saved_bytes / (double)plan->saved_bytes, s->normal_saved_bytes,
+            s->accumulate > 1 ? " of the whole batch" : "");
     size_t params = graph_param_bytes(&s->graph), momentum = graph_momentum_bytes(&s->graph);
-    size_t batches = loader_bytes(&s->info, s->batch_size, s->info.n_train) +
+    size_t gradients = session_gradient_bytes(s);
+    size_t batches = loader_bytes(&s->info, s->micro_batch_size, s->info.n_train) +
                      loader_bytes(&s->info, s->eval_batch_size, s->info.n_test);
     fprintf(fp, "\nMemory of the run:\n");
     write_bytes(fp, "parameters, statistics", params);
     write_bytes(fp, "momentum", momentum);
+    if (gradients) {
+        write_bytes(fp, "gradients, summed", gradients);
+    }
     write_bytes(fp, "batches of images", batches);
     write_bytes(fp, "live peak in the arena", plan->peak_bytes);
-    write_bytes(fp, "planned_peak_bytes", params + momentum + batches + plan->peak_bytes);
+    write_bytes(fp, "planned_peak_bytes",
+                params + momentum + gradients + batches + plan->peak_bytes);
     write_bytes(fp, "arena_bytes", plan->arena_bytes);
     write_bytes(fp, "process before the run", s->memory.base);
     write_bytes(fp, "expected process peak",
-                s->memory.base + params + momentum + batches + plan->arena_bytes);
+                s->memory.base + params + momentum + gradients + batches + plan->arena_bytes);
 }
 
 int run_plan_write(const struct config *cfg, const struct job *job, FILE *fp, struct err *err)

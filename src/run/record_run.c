@@ -59,6 +59,7 @@ static void write_memory(struct record *r, const struct run_record *rr, const st
     record_section(r, "memory");
     record_count(r, "params_bytes", m->params);
     record_count(r, "momentum_bytes", m->momentum);
+    record_count(r, "gradients_bytes", m->gradients);
     record_count(r, "data_bytes", m->data);
     record_count(r, "planned_arena_peak_bytes", m->peak);
     record_count(r, "planned_peak_bytes", session_planned_peak_bytes(s));

@@ -9,6 +9,7 @@
 #include "base/str.h"
 #include "base/sys.h"
 #include "data/loader.h"
+#include "data/micro_batch.h"
 #include "models/models.h"
 #include "run/weights.h"
 
@@ -57,6 +58,13 @@ static int init_data(struct session *s, struct err *err)
                : 0;
 }
 
+/* The smallest part of a batch of n must do for batch-norm. */
+static int check_micro_batches(const struct session *s, size_t n, struct err *err)
+{
+    size_t smallest = n / micro_batch_count(n, s->batch_size, s->accumulate);
+    return graph_check_batch(&s->graph, smallest, (size_t)s->cfg.train.bn_group, err);
+}
+
 static int init_graph(struct session *s, struct err *err)
 {
     const struct config *c = &s->cfg;
@@ -82,15 +90,13 @@ static int init_graph(struct session *s, struct err *err)
         }
         return (int)err->code;
     }
-    size_t bn_group = (size_t)c->train.bn_group;
-    if (graph_check_batch(&s->graph, s->batch_size, bn_group, err)) {
+    size_t last = s->info.n_train % s->batch_size;
+    if (check_micro_batches(s, s->batch_size, err)) {
         return (int)err->code;
     }
-    size_t last = s->info.n_train % s->batch_size;
-    if (last && !c->train.drop_last && s->info.n_train > s->batch_size) {
-        return graph_check_batch(&s->graph, last, bn_group, err);
-    }
-    return 0;
+    return last && !c->train.drop_last && s->info.n_train > s->batch_size
+               ? check_micro_batches(s, last, err)
+               : 0;
 }
 
 static struct layer_context plan_context(const struct session *s)
@@ -134,8 +140,17 @@ int session_init(struct session *s, const struct config *cfg, const struct job *
     omp_set_num_threads(s->n_threads);
 #endif
     s->batch_size = (size_t)cfg->train.batch_size;
+    s->accumulate = (size_t)cfg->train.accumulate;
+    if (s->accumulate > s->batch_size) {
+        return err_set(
+            err, ERR_CONFIG,
+            "train.accumulate: %zu parts of a batch of %zu images: expected 1 to %zu, or "
+            "a larger train.batch_size",
+            s->accumulate, s->batch_size, s->batch_size);
+    }
+    s->micro_batch_size = micro_batch_largest(s->batch_size, s->accumulate);
     s->eval_batch_size = cfg->train.eval_batch_size ? (size_t)cfg->train.eval_batch_size
-                                                    : s->batch_size;
+                                                    : s->micro_batch_size;
     const struct store_policy *policy;
     struct store_params params;
     if (kernels_fill(&s->kernels, cfg->kernels.isa, err) ||
@@ -167,7 +182,7 @@ int session_plan(struct session *s, struct plan *plan, struct err *err)
 {
     struct layer_context context = plan_context(s);
     struct plan_config pc = {
-        .graph = &s->graph, .store = &s->store, .context = &context, .n = s->batch_size};
+        .graph = &s->graph, .store = &s->store, .context = &context, .n = s->micro_batch_size};
     return plan_make(&pc, plan, err);
 }
 
@@ -187,16 +202,21 @@ int session_open_data(struct session *s, struct err *err)
 
 /* --- memory --------------------------------------------------------------------------------- */
 
+size_t session_gradient_bytes(const struct session *s)
+{
+    return s->accumulate > 1 ? graph_gradient_bytes(&s->graph) : 0;
+}
+
 size_t session_planned_peak_bytes(const struct session *s)
 {
     const struct session_memory *m = &s->memory;
-    return m->params + m->momentum + m->data + m->peak;
+    return m->params + m->momentum + m->gradients + m->data + m->peak;
 }
 
 size_t session_expected_process_bytes(const struct session *s)
 {
     const struct session_memory *m = &s->memory;
-    return m->base + m->params + m->momentum + m->data + m->arena;
+    return m->base + m->params + m->momentum + m->gradients + m->data + m->arena;
 }
 
 /* Linux gives memory out before it has it; a run that cannot fit must not end by the kernel's
@@ -208,8 +228,10 @@ static int check_machine(const struct session *s, struct err *err)
         char a[32], b[32];
         return err_set(err, ERR_NOMEM,
                        "this run needs %s of memory and the machine has %s: lower "
-                       "train.batch_size (now %zu) or choose a smaller storage policy or network",
-                       str_bytes(a, (double)need), str_bytes(b, (double)have), s->batch_size);
+                       "train.batch_size (now %zu), raise train.accumulate (now %zu) or choose a "
+                       "smaller storage policy or network",
+                       str_bytes(a, (double)need), str_bytes(b, (double)have), s->batch_size,
+                       s->accumulate);
     }
     return 0;
 }
@@ -222,16 +244,18 @@ int session_exec(struct session *s, int training, struct exec *exec, struct err 
                              .store = training ? &s->store : NULL,
                              .kernels = &s->kernels,
                              .n_threads = s->n_threads,
-                             .batch_size = s->batch_size,
+                             .batch_size = s->micro_batch_size,
                              .eval_batch_size = eval,
                              .bn_group = (size_t)s->cfg.train.bn_group,
                              .seed = s->job.seed,
                              .label_smoothing = s->cfg.train.label_smoothing};
     s->memory.params = graph_param_bytes(&s->graph);
     s->memory.momentum = graph_momentum_bytes(&s->graph);
+    s->memory.gradients = training ? session_gradient_bytes(s) : 0;
     s->memory.data = s->dataset->memory_bytes + loader_bytes(&s->info, eval, n_test) +
-                     (training ? loader_bytes(&s->info, s->batch_size, s->info.n_train) : 0);
-    if (check_machine(s, err) || graph_alloc_params(&s->graph, err)) {
+                     (training ? loader_bytes(&s->info, s->micro_batch_size, s->info.n_train) : 0);
+    if (check_machine(s, err) || graph_alloc_params(&s->graph, err) ||
+        (s->memory.gradients && graph_alloc_gradients(&s->graph, err))) {
         return (int)err->code;
     }
     graph_init_params(&s->graph, s->job.seed);
@@ -259,6 +283,7 @@ int session_train_config(const struct session *s, struct exec *exec, struct trai
         .train = s->dataset,
         .test = s->dataset,
         .batch_size = s->batch_size,
+        .accumulate = s->accumulate,
         .eval_batch_size = s->eval_batch_size,
         .epochs = (size_t)c->train.epochs,
         .max_steps = (size_t)c->train.max_steps,

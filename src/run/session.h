@@ -18,6 +18,7 @@
 /* Bytes that a run will need, item by item. */
 struct session_memory {
     size_t params, momentum; /* weights and running statistics; momentum */
+    size_t gradients;        /* sums over micro-batches; 0 without train.accumulate */
     size_t data;             /* batches of the loaders, data sets held in memory */
     size_t peak;             /* highest sum of live buffers in the arena */
     size_t arena;            /* the arena's extent */
@@ -29,6 +30,7 @@ struct session {
     struct job job;
     int n_threads;
     size_t batch_size, eval_batch_size;
+    size_t accumulate, micro_batch_size; /* parts of a batch, images of the largest; 1: all of it */
     unsigned augment;
     struct dataset_config data_config;
     struct dataset_info info;
@@ -36,7 +38,7 @@ struct session {
     struct kernels kernels;
     struct graph graph;
     struct store store;
-    size_t normal_saved_bytes; /* what `normal` saves for this network and batch */
+    size_t normal_saved_bytes; /* what `normal` saves for this network and whole batch */
     struct session_memory memory;
 };
 
@@ -46,7 +48,7 @@ int session_init(struct session *s, const struct config *cfg, const struct job *
                  struct err *err) MUST_USE;
 void session_fini(struct session *s);
 
-/* The training plan for the config's batch size (for --plan, and what session_exec will use). */
+/* The training plan for the config's (micro-)batch size (for --plan, and what session_exec will use). */
 int session_plan(struct session *s, struct plan *plan, struct err *err) MUST_USE;
 
 /* Opens and checks the data set; clips nothing: a batch larger than the set is ERR_CONFIG. */
@@ -60,7 +62,10 @@ int session_exec(struct session *s, int training, struct exec *exec, struct err 
 int session_train_config(const struct session *s, struct exec *exec, struct train_config *out,
                          struct err *err) MUST_USE;
 
-/* planned_peak_bytes: parameters, momentum, data, and the arena's live peak. */
+/* Where gradients are summed over micro-batches: one value per weight; 0 without train.accumulate. */
+size_t session_gradient_bytes(const struct session *s);
+
+/* planned_peak_bytes: parameters, momentum, summed gradients, data, and the arena's live peak. */
 size_t session_planned_peak_bytes(const struct session *s);
 /* What the process's high-water mark should come to. */
 size_t session_expected_process_bytes(const struct session *s);

@@ -31,21 +31,30 @@ static double percent(size_t hits, size_t n)
 }
 
 /* A parameter's gradient is complete: update it at once, so that only one layer's gradients are
- * alive at a time. */
+ * alive at a time. With micro-batches that is so after the last one; until then they are summed. */
 static void on_gradient(void *ctx, struct param *p, const real *dw)
 {
     struct trainer *t = ctx;
     struct sgd_params sgd = t->cfg.sgd;
     sgd.lr = t->lr;
+    if (!t->is_first || !t->is_last) {
+        sgd_accumulate(t->cfg.exec->cfg.kernels, p->n, dw, p->gradient, t->is_first);
+        dw = p->gradient;
+    }
+    if (!t->is_last) {
+        return;
+    }
     sgd_update(t->cfg.exec->cfg.kernels, &sgd, p->n, p->w, dw, p->momentum);
 }
 
 int trainer_init(struct trainer *t, const struct train_config *cfg, struct err *err)
 {
     *t = (struct trainer){.cfg = *cfg};
+    t->cfg.accumulate = cfg->accumulate ? cfg->accumulate : 1;
     struct loader_config lc = {.dataset = cfg->train,
                                .split = DATA_TRAIN,
                                .batch_size = cfg->batch_size,
+                               .accumulate = cfg->accumulate,
                                .shuffle = cfg->shuffle,
                                .drop_last = cfg->drop_last,
                                .augment = cfg->augment,
@@ -148,24 +157,54 @@ static int report_step(struct trainer *t, const struct train_hooks *hooks,
     return hooks->on_step(hooks->ctx, &info, err);
 }
 
-static int train_batch(struct trainer *t, const struct train_hooks *hooks, struct epoch_state *es,
-                       size_t epoch_step, const struct batch *batch, struct err *err)
+/* Forward and backward of a micro-batch, or of a whole batch; the update after the last. */
+static int train_part(struct trainer *t, struct epoch_state *es, const struct batch *batch,
+                      size_t number, double *loss_sum, struct err *err)
 {
     struct exec *exec = t->cfg.exec;
     struct loss_result r;
-    t->lr = schedule_lr(&t->cfg.schedule, es->epoch, epoch_step, es->n_steps);
-    if (exec_train(exec, &batch->x, batch->labels, t->step, &r, err)) {
+    struct exec_part part = {.images = &batch->x,
+                             .labels = batch->labels,
+                             .n_batch = batch->n_batch,
+                             .draw = (uint64_t)t->step * t->cfg.accumulate + number};
+    t->is_first = batch->first == 0;
+    t->is_last = batch->first + batch->n == batch->n_batch;
+    if (exec_train_part(exec, &part, &r, err)) {
         return (int)err->code;
     }
-    t->step++;
     tally_add(&es->tally, &r, batch->n);
-    es->wait_s += batch->wait_s;
-    if (batch->n == t->cfg.batch_size) {
+    *loss_sum += r.loss_sum;
+    if (batch->n == exec->cfg.batch_size) {
         es->saved_bytes = exec->saved_bytes;
         memcpy(es->saved_pieces, exec->saved_pieces, sizeof es->saved_pieces);
     }
-    double loss = r.loss_sum / (double)batch->n;
-    if (report_step(t, hooks, es, epoch_step, batch->n, loss, err)) {
+    return 0;
+}
+
+/* One update of the weights. *n: images of its batch, 0 at the end of the epoch. */
+static int train_step(struct trainer *t, const struct train_hooks *hooks, struct epoch_state *es,
+                      size_t epoch_step, size_t *n, struct err *err)
+{
+    struct batch batch;
+    double loss_sum = 0;
+    for (size_t number = 0; number == 0 || batch.first + batch.n < batch.n_batch; number++) {
+        if (loader_next(t->train, &batch, err)) {
+            return (int)err->code;
+        }
+        if (batch.n == 0) {
+            *n = 0;
+            return 0;
+        }
+        t->lr = schedule_lr(&t->cfg.schedule, es->epoch, epoch_step, es->n_steps);
+        es->wait_s += batch.wait_s;
+        if (train_part(t, es, &batch, number, &loss_sum, err)) {
+            return (int)err->code;
+        }
+    }
+    *n = batch.n_batch;
+    t->step++;
+    double loss = loss_sum / (double)batch.n_batch;
+    if (report_step(t, hooks, es, epoch_step, batch.n_batch, loss, err)) {
         return (int)err->code;
     }
     if (!isfinite(loss)) {
@@ -190,15 +229,12 @@ static int train_epoch(struct trainer *t, const struct train_hooks *hooks, struc
         return (int)err->code;
     }
     for (size_t i = 0; !t->cfg.max_steps || t->step < t->cfg.max_steps; i++) {
-        struct batch batch;
-        if (loader_next(t->train, &batch, err)) {
+        size_t n = 0;
+        if (train_step(t, hooks, es, i, &n, err)) {
             return (int)err->code;
         }
-        if (batch.n == 0) {
+        if (n == 0) {
             break;
-        }
-        if (train_batch(t, hooks, es, i, &batch, err)) {
-            return (int)err->code;
         }
     }
     return 0;

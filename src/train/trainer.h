@@ -16,7 +16,7 @@ struct train_step_info {
     size_t epoch; /* from 0 */
     size_t step;  /* of the whole run, from 0 */
     size_t epoch_step, n_epoch_steps;
-    size_t n; /* samples of this batch */
+    size_t n; /* samples of this batch: of all its micro-batches */
     double lr;
     double loss;         /* mean over the batch */
     double epoch_loss;   /* mean over the epoch so far */
@@ -34,7 +34,7 @@ struct train_epoch_info {
     double test_loss, test_top1, test_top5, best_top1;
     int is_best; /* this epoch's test_top1 is the highest so far, and the first such */
     double epoch_s, data_wait_s, forward_s, backward_s, encode_s, decode_s, update_s, images_per_s;
-    size_t saved_bytes;         /* of a full batch; 0 if there was none */
+    size_t saved_bytes;         /* of a full batch, or micro-batch; 0 if there was none */
     const size_t *saved_pieces; /* [STORE_N_PIECES], likewise */
     size_t live_peak_bytes;
 };
@@ -52,6 +52,8 @@ struct train_config {
     const struct dataset *train; /* borrowed */
     const struct dataset *test;  /* borrowed; usually the same */
     size_t batch_size, eval_batch_size, epochs;
+    size_t accumulate; /* micro-batches per batch (data/micro_batch.h); 0: whole batches. More than
+                          one needs the graph's gradients allocated */
     size_t max_steps;  /* 0: no limit */
     size_t eval_every; /* epochs; the last one is always evaluated */
     int shuffle, drop_last;
@@ -64,7 +66,8 @@ struct train_config {
 struct trainer {
     struct train_config cfg;
     struct loader *train, *test;
-    size_t step; /* steps done */
+    size_t step;           /* steps done: updates of the weights */
+    int is_first, is_last; /* the micro-batch under way is its batch's first, last */
     double lr, best_top1, start_s;
     int best_seen; /* best_top1 is meaningful */
 };

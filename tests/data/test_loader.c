@@ -333,6 +333,59 @@ START_TEST(test_order)
 }
 END_TEST
 
+/* Micro-batches are the batch, in pieces: the same images in the same order. */
+START_TEST(test_micro_batches)
+{
+    struct fake fake = {.n = 103, .fails_at = SIZE_MAX};
+    const struct dataset ds = fake_make(&fake);
+    static const size_t cuts[] = {1, 2, 3, 7, 10};
+    for (int drop = 0; drop < 2; ++drop) {
+        struct loader_config cfg = {.dataset = &ds,
+                                    .batch_size = 10,
+                                    .shuffle = 1,
+                                    .drop_last = drop,
+                                    .augment = AUGMENT_FLIP,
+                                    .seed = 6};
+        struct loader *whole = new_ok(&cfg);
+        struct epoch *want = epoch_read(whole, 2);
+        for (size_t c = 0; c < sizeof cuts / sizeof *cuts; ++c) {
+            const size_t cut = cuts[c], largest = (10 + cut - 1) / cut;
+            struct mem_count before, after;
+            cfg.accumulate = cut;
+            mem_count_get(&before);
+            struct loader *l = new_ok(&cfg);
+            mem_count_get(&after);
+            ck_assert_uint_eq(after.now_bytes[MEM_DATA] - before.now_bytes[MEM_DATA],
+                              loader_bytes(&ds.info, largest, 103));
+            ck_assert_uint_eq(loader_n_batches(l), loader_n_batches(whole));
+            struct epoch *got = epoch_read(l, 2);
+            /* Ten batches of 10; of the 3 images left: their share of the cut, rounded up. */
+            ck_assert_uint_eq(got->n_batches, 10 * cut + (drop ? 0 : (3 * cut + 9) / 10));
+            got->n_batches = want->n_batches;
+            ck_assert(epochs_equal(got, want));
+            start_ok(l, 2);
+            size_t at = 0, n_updates = 0;
+            for (struct batch b = next_ok(l); b.n != 0; b = next_ok(l)) {
+                ck_assert_uint_eq(b.first, at);
+                ck_assert(b.n <= largest && b.n + 1 >= b.n_batch / cut);
+                ck_assert_uint_eq(b.n_batch, n_updates < 10 ? 10 : 3);
+                at += b.n;
+                if (at == b.n_batch) {
+                    at = 0;
+                    ++n_updates;
+                }
+            }
+            ck_assert_uint_eq(n_updates, loader_n_batches(l));
+            ck_assert_uint_eq(at, 0);
+            free(got);
+            loader_free(l);
+        }
+        free(want);
+        loader_free(whole);
+    }
+}
+END_TEST
+
 START_TEST(test_drop_last_and_splits)
 {
     struct fake fake = {.n = 103, .fails_at = SIZE_MAX};
@@ -554,6 +607,7 @@ int main(void)
     tcase_add_loop_test(t, test_epoch_content, 0, 12);
     tcase_add_test(t, test_determinism);
     tcase_add_test(t, test_order);
+    tcase_add_test(t, test_micro_batches);
     tcase_add_test(t, test_drop_last_and_splits);
     tcase_add_test(t, test_normalisation_rounds_as_float);
     tcase_add_test(t, test_bad_configs);

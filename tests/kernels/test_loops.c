@@ -265,6 +265,32 @@ START_TEST(sgd)
 }
 END_TEST
 
+/* What is in the sum before the first part does not count. */
+START_TEST(sgd_sums)
+{
+    const struct kernels k = kernels_round(_i);
+    static const size_t sizes[] = {1, 7, 16, 33, 1000, 40000};
+    for (size_t s = 0; s < sizeof(sizes) / sizeof(sizes[0]); s++) {
+        const struct shape shape = {1, 1, 1, sizes[s]};
+        struct guarded a = guarded_new(shape, 0), b = guarded_new(shape, 0);
+        struct guarded sum = guarded_new(shape, 0);
+        fill_normal(&a, 1, 0);
+        fill_normal(&b, 2, 0);
+        fill_normal(&sum, 3, 0);
+        sgd_accumulate(&k, sizes[s], a.t.data, sum.t.data, 1);
+        ck_assert_mem_eq(sum.t.data, a.t.data, sizes[s] * sizeof(real));
+        sgd_accumulate(&k, sizes[s], b.t.data, sum.t.data, 0);
+        sgd_accumulate(&k, sizes[s], b.t.data, sum.t.data, 0);
+        for (size_t i = 0; i < sizes[s]; i++) {
+            ck_assert(sum.t.data[i] == (real)((real)(a.t.data[i] + b.t.data[i]) + b.t.data[i]));
+        }
+        guarded_free(&a);
+        guarded_free(&b);
+        guarded_free(&sum);
+    }
+}
+END_TEST
+
 /* The formulas of batch_norm.h for one group and channel, in double. */
 struct bn_expected {
     double mean, var, sum_dy, sum_dy_xhat;
@@ -492,6 +518,7 @@ static Suite *make_suite(void)
     tcase_add_loop_test(t, add_and_copy, 0, n_isas());
     tcase_add_loop_test(t, dropout, 0, n_isas());
     tcase_add_loop_test(t, sgd, 0, n_isas());
+    tcase_add_loop_test(t, sgd_sums, 0, n_isas());
     tcase_add_loop_test(t, batch_norm, 0, n_isas());
     tcase_add_loop_test(t, batch_norm_hard_values, 0, n_isas());
     tcase_add_loop_test(t, same_bits_for_any_threads, 0, n_isas());

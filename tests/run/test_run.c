@@ -112,6 +112,37 @@ START_TEST(a_sweep_runs_every_combination)
 }
 END_TEST
 
+/* Gradient accumulation is in the label, swept over or not. */
+START_TEST(micro_batches_are_in_the_label)
+{
+    static const struct {
+        const char *text, *labels[4];
+    } cases[] = {
+        {"train: {accumulate: 4}\n", {"normal-a4"}},
+        {"train: {accumulate: 1}\n", {"normal"}},
+        {"train: {accumulate: 4}\nstorage: {label: mine}\n", {"mine"}},
+        {"sweep: {train.accumulate: [1, 4]}\nstorage: [{policy: normal}, {policy: fixed, bits: "
+         "4}]\n",
+         {"normal", "fixed-b4", "normal-a4", "fixed-b4-a4"}},
+        {"sweep: {train.accumulate: [1, 4]}\nstorage: {label: mine}\n",
+         {"mine-accumulate1", "mine-accumulate4"}},
+    };
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+        struct config cfg;
+        struct job_list list;
+        struct err err = {0};
+        read_text(cases[c].text, &cfg);
+        ck_assert_msg(job_list_make(&cfg, &list, &err) == 0, "%s", err.msg);
+        for (size_t i = 0; i < list.n; i++) {
+            ck_assert(i < 4 && cases[c].labels[i]);
+            ck_assert_str_eq(list.jobs[i].label, cases[c].labels[i]);
+        }
+        ck_assert(list.n == 4 || !cases[c].labels[list.n]);
+        job_list_fini(&list);
+    }
+}
+END_TEST
+
 static const struct {
     const char *text, *part;
 } bad_jobs[] = {
@@ -269,6 +300,7 @@ int main(void)
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, one_job_per_policy_and_seed);
     tcase_add_test(t, a_sweep_runs_every_combination);
+    tcase_add_test(t, micro_batches_are_in_the_label);
     tcase_add_loop_test(t, impossible_jobs_are_refused, 0, sizeof bad_jobs / sizeof *bad_jobs);
     tcase_add_test(t, a_run_is_never_overwritten_unasked);
     tcase_add_test(t, force_spares_what_is_no_run);
