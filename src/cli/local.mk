@@ -18,3 +18,17 @@ division_codec_SOURCES = \
 	$(cli_sources) \
 	src/cli/codec_main.c
 division_codec_LDADD = libdivision.a $(division_libs)
+
+bin_PROGRAMS += division-bench
+division_bench_SOURCES = \
+	$(cli_sources) \
+	src/cli/bench.h \
+	src/cli/bench_child.c \
+	src/cli/bench_config.c \
+	src/cli/bench_main.c \
+	src/cli/bench_repeat.c \
+	src/cli/bench_serve.c \
+	src/cli/bench_step.c \
+	src/cli/bench_step.h \
+	src/cli/bench_table.c
+division_bench_LDADD = libdivision.a $(division_libs)

@@ -11,3 +11,7 @@ division_run_tests = \
 	tests/cli/run.sh
 TESTS += $(division_run_tests)
 EXTRA_DIST += $(division_run_tests) tests/cli/lib.sh
+
+# division-bench.
+TESTS += tests/cli/bench.sh
+EXTRA_DIST += tests/cli/bench.sh

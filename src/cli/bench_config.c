@@ -1,0 +1,80 @@
+/* From the options of division-bench to a config. */
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/sys.h"
+#include "cli/bench.h"
+#include "models/models.h"
+
+static int set(struct config *cfg, const char *option, const char *key, const char *value,
+               struct err *err)
+{
+    char text[2 * CONFIG_TEXT];
+    if (!value) {
+        return 0;
+    }
+    const int len = snprintf(text, sizeof text, "%s=%s", key, value);
+    if (len < 0 || (size_t)len >= sizeof text) {
+        return err_set(err, ERR_CONFIG, "%s: the value is too long", option);
+    }
+    return config_set(cfg, text, err) ? err_add(err, "%s", option) : 0;
+}
+
+/* Images of 64 pixels and more take the ImageNet stem, smaller ones that of CIFAR, where the model
+ * has both. */
+static int set_form(struct config *cfg, const char *size, struct err *err)
+{
+    const struct model_type *type = model_find(cfg->model.name);
+    if (!type) {
+        return 0; /* model_build says what is wrong */
+    }
+    const int has_cifar = type->forms >> MODEL_CIFAR & 1,
+              has_imagenet = type->forms >> MODEL_IMAGENET & 1;
+    const int large = size ? cfg->data.size >= 64 : !has_cifar;
+    const int imagenet = has_imagenet && (large || !has_cifar);
+    return set(cfg, "--size", "data.size",
+               size       ? size
+               : imagenet ? "224"
+                          : "32",
+               err) ||
+                   set(cfg, "--model", "model.form", imagenet ? "imagenet" : "cifar", err) ||
+                   set(cfg, "--model", "model.classes", imagenet ? "1000" : "10", err)
+               ? (int)err->code
+               : 0;
+}
+
+int bench_config(const struct bench_options *o, struct config *cfg, struct err *err)
+{
+    config_defaults(cfg);
+    if (set(cfg, "--model", "model.name", o->model, err) ||
+        set(cfg, "--batch", "train.batch_size", o->batch, err) ||
+        set(cfg, "--size", "data.size", o->size, err) ||
+        set(cfg, "--algorithm", "kernels.algorithm", o->algorithm, err) ||
+        set(cfg, "--threads", "run.threads", o->threads, err) ||
+        set(cfg, "--isa", "kernels.isa", o->isa, err) ||
+        set(cfg, "", "data.name", "synthetic", err) || set(cfg, "", "data.augment", "[]", err) ||
+        set(cfg, "", "train.lr", "0.001", err) || set(cfg, "", "train.schedule", "constant", err) ||
+        set_form(cfg, o->size, err)) {
+        return (int)err->code;
+    }
+    for (size_t i = 0; i < o->n_settings; i++) {
+        if (config_set(cfg, o->settings[i], err)) {
+            return (int)err->code;
+        }
+    }
+    return 0;
+}
+
+int bench_set_threads(const struct config *cfg)
+{
+    const int n = cfg->run.threads ? (int)cfg->run.threads : sys_n_cpus();
+#ifdef _OPENMP
+    omp_set_dynamic(0);
+    omp_set_max_active_levels(1);
+    omp_set_num_threads(n);
+#endif
+    return n;
+}

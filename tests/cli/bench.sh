@@ -1,0 +1,108 @@
+#!/bin/sh
+# division-bench from outside: its tables, its CSV, its exit statuses. Nothing here is about speed.
+. "${top_srcdir:-.}/tests/cli/lib.sh"
+
+bench=$builddir/division-bench
+
+# field FILE COLUMN ROW
+field() {
+    column "$1" "$2" | sed -n "$3p"
+}
+
+# true_that EXPRESSION WORDS...: awk's opinion.
+true_that() {
+    expression=$1
+    shift
+    awk "BEGIN { exit !($expression) }" || fail "$*: not $expression"
+}
+
+# Every row has as many fields as the header, and those of the columns named hold numbers.
+numbers_in() { # FILE COLUMNS...
+    file=$1
+    shift
+    awk -F, 'NR == 1 { n = NF } NF != n { exit 1 }' "$file" || fail "$file: rows of unequal length"
+    for name; do
+        column "$file" "$name" | grep -Evq '^[0-9][0-9.e+-]*$' && fail "$file: $name is no number"
+    done
+    return 0
+}
+
+# --- step ----------------------------------------------------------------------------------------
+
+step_once() {
+    works "$bench" step --model resnet20 --batch 4 --size 8 --repetitions 1 --warmup 1 \
+        --threads 1 --csv "$@"
+}
+
+# Every policy of the table can be measured; the parts of a step are the whole of it.
+policies=$("$run" --list policies | awk '{ print "--policy", $1 }')
+# shellcheck disable=SC2086 # words
+step_once $policies --policy division:block=4,bits=4
+cp "$out" step.csv
+numbers_in step.csv images_per_s images_per_s_p10 images_per_s_p90 vs_first step_ms forward_ms \
+    backward_ms encode_ms decode_ms update_ms saved_bytes saved_ratio planned_peak_bytes \
+    live_peak_bytes arena_bytes process_peak_bytes repetitions steps
+n=$(column step.csv policy | wc -l)
+same "rows" "$("$run" --list policies | wc -l)" $((n - 1))
+same "first policy" normal "$(field step.csv policy 1)"
+same "settings in the label" division-B4-Q4 "$(field step.csv policy "$n")"
+same "what was measured" "resnet20,8,4,1" "$(awk -F, 'NR == 2 { print $1 "," $2 "," $3 "," $5 }' step.csv)"
+row=0
+while test $row -lt "$n"; do
+    row=$((row + 1))
+    for name in images_per_s step_ms forward_ms backward_ms encode_ms decode_ms update_ms other_ms \
+        planned_peak_bytes live_peak_bytes process_peak_bytes; do
+        eval "$name=\$(field step.csv $name $row)"
+    done
+    # shellcheck disable=SC2154 # set by eval
+    true_that "($forward_ms + $backward_ms + $encode_ms + $decode_ms + $update_ms + $other_ms) / \
+        $step_ms - 1 < 1e-6 && $other_ms >= 0" "row $row: parts of the step"
+    true_that "$images_per_s * $step_ms / 4000 < 1.000001 && \
+        $images_per_s * $step_ms / 4000 > 0.999999" "row $row: images per second"
+    same "row $row: live peak" "$planned_peak_bytes" "$live_peak_bytes"
+    true_that "$process_peak_bytes > $live_peak_bytes" "row $row: process peak"
+done
+same "normal encodes" 0 "$(field step.csv encode_ms 1)"
+same "normal's ratio" "1 1" "$(field step.csv saved_ratio 1) $(field step.csv vs_first 1)"
+true_that "$(field step.csv encode_ms "$n") > 0 && $(field step.csv decode_ms "$n") > 0 && \
+    $(field step.csv saved_ratio "$n") > 2" "division's row"
+
+# The text says the same to people; the same policy may stand there twice; other keys can be set.
+works "$bench" step --model resnet20 --batch 4 --size 8 --repetitions 2 --warmup 0 --threads 1 \
+    --policy normal --policy normal --algorithm im2col --isa base --set storage.label=mine
+has "$out" '^resnet20, 8 px, batch 4: medians of 2 repetitions; 1 thread, base, '
+has "$out" '^policy +images +p10 +p90 +vs first +step +forward +backward +encode +decode '
+same "rows of the same policy" 2 "$(grep -c '^normal ' "$out")"
+
+# --- usage ---------------------------------------------------------------------------------------
+
+fails_with 2 'no command given; try division-bench step' "$bench"
+fails_with 2 "unknown command 'stepp' \(did you mean step\?\); expected one of: " "$bench" stepp
+fails_with 2 'unknown, ambiguous or incomplete option' "$bench" step --frobnicate
+fails_with 2 'unknown, ambiguous or incomplete option' "$bench" step --batch
+fails_with 2 'step takes no arguments' "$bench" step resnet18
+fails_with 2 'unknown model "resnet19" \(did you mean resnet18\?\); valid ones: resnet18, ' \
+    "$bench" step --model resnet19
+fails_with 2 'unknown policy "divison"; valid ones: normal, ' "$bench" step --policy divison
+fails_with 2 'fixed.* does not take it' "$bench" step --policy fixed:block=4
+fails_with 2 '--batch: .*train.batch_size' "$bench" step --batch 0
+fails_with 2 'unknown key' "$bench" step --set model.nmae=resnet18
+fails_with 2 "--repetitions '0': expected a number from 1" "$bench" step --repetitions 0
+fails_with 2 "--warmup 'x': expected a number from 0" "$bench" step --warmup x
+fails_with 2 '--algorithm: ' "$bench" step --algorithm fft
+fails_with 2 '--isa: ' "$bench" step --isa mmx
+# What is wrong with every policy is said once.
+fails_with 2 'unknown model' "$bench" step --model none --policy normal --policy fixed
+same "lines of the message" 1 "$(wc -l <"$err")"
+# A loss that is no number ends the measurement.
+fails_with 5 'diverged' "$bench" step --model resnet20 --batch 4 --size 8 --threads 1 \
+    --set train.lr=1000000
+if test -w /dev/full; then
+    status=0
+    "$bench" --help >/dev/full 2>"$err" || status=$?
+    same "status with a full standard output" 1 "$status"
+fi
+works "$bench" --version
+has "$out" '^division-bench .*[0-9]'
+
+finish
