@@ -30,7 +30,8 @@ static const char usage[] =
     "\n"
     "  --policy NAME      normal, fixed or division (default division)\n"
     "  --block B          division: pixels per side of an averaged block, 1 to 64 (default 8)\n"
-    "  --bits B           fixed, division: bits per code, 1, 2, 4 or 8 (default 2)\n"
+    "  --bits B           bits per code; fixed, division: 1, 2, 4 or 8 (default 2); blpa: 4 or 8\n"
+    "                     (default 4)\n"
     "  --group G          fixed: values per range, map or a multiple of 128 (default map)\n"
     "  --keep PART        division: both, low (block means) or high (codes) (default both)\n"
     "  --rounding HOW     fixed, division: stochastic or nearest (default stochastic)\n"
@@ -117,17 +118,23 @@ static int parse_choice(const char *name, const char *text, const char *choices,
     return err_set(err, ERR_CONFIG, "--%s '%s': expected one of %s", name, text, choices);
 }
 
+static int is_option_given(const struct arguments *a, const char *name)
+{
+    for (size_t i = 0; i < a->n_given; i++) {
+        if (strcmp(a->given[i], name) == 0) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
 /* A storage key: which policies take it is checked when the policy is known. */
 static int parse_key(struct arguments *a, const char *name, enum option_id key, const char *text,
                      struct err *err)
 {
     uint64_t n = 0;
     int i = 0, code = 0;
-    int seen = 0;
-    for (size_t g = 0; g < a->n_given; g++) {
-        seen |= strcmp(a->given[g], name) == 0;
-    }
-    if (!seen) {
+    if (!is_option_given(a, name)) {
         a->given[a->n_given++] = name;
     }
     switch (key) {
@@ -200,6 +207,10 @@ static int parse_arguments(int argc, char **argv, struct arguments *a, struct er
                        "expected two files, IN.npy and OUT.npy, found %d; see %s "
                        "--help",
                        argc - optind, program);
+    }
+    const struct store_policy *policy = store_policy_find(a->policy);
+    if (policy != NULL && !is_option_given(a, "bits")) {
+        a->params.bits = store_params_of(policy).bits;
     }
     a->in = argv[optind];
     a->out = argv[optind + 1];

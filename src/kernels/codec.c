@@ -40,7 +40,9 @@ static struct sections make_sections(const struct codec_unit *u)
         return s;
     }
     const size_t pixels = u->h * u->w;
-    if (u->group != 0) {
+    if (!u->has_ranges) {
+        s.codes = ceil_div(pixels, 8 / u->bits) * u->c;
+    } else if (u->group != 0) {
         s.ranges = ceil_div(pixels * u->c, u->group) * 4;
         s.codes = ceil_div(pixels * u->c, CODEC_TILE) * CODEC_TILE_LANES * u->bits;
     } else {
@@ -62,6 +64,7 @@ static struct codec_unit make_unit(const struct codec_spec *spec, const struct s
         .bits = spec->bits,
         .stochastic = spec->stochastic,
         .has_codes = 1,
+        .has_ranges = spec->kind != CODEC_BINS,
     };
     switch (spec->kind) {
     case CODEC_GROUP:
@@ -86,6 +89,7 @@ static struct codec_unit make_unit(const struct codec_spec *spec, const struct s
         }
         u.has_means = 1;
         break;
+    case CODEC_BINS: break;
     }
     *sections = make_sections(&u);
     u.ranges_at = sections->means;
@@ -187,6 +191,16 @@ static void decode_raw(const struct shape *shape, const unsigned char *src,
     }
 }
 
+/* The batch-norm group of sample n. */
+static void set_norm(struct codec_unit *u, const struct codec_norm *norm, size_t n)
+{
+    const size_t at = n / norm->group * u->c;
+    u->mean = norm->mean + at;
+    u->invstd = norm->invstd + at;
+    u->gamma = norm->gamma;
+    u->beta = norm->beta;
+}
+
 /* --- coded ------------------------------------------------------------------------------------ */
 
 /* What one call encodes: samples first .. of a tensor whose code is at dst. */
@@ -237,6 +251,9 @@ static size_t encode(const struct kernels *k, const struct encode_job *job, int 
         }
         if (by_group) {
             k->codec.encode_group(&u, sample, x->pixel_stride, from, to, code);
+        } else if (spec->kind == CODEC_BINS) {
+            set_norm(&u, spec->norm, u.sample);
+            k->codec.encode_bins(&u, sample, x->pixel_stride, from, to, code);
         } else if (spec->kind == CODEC_OFFICIAL) {
             k->codec.encode_official(&u, sample, x->pixel_stride, from, to, means, code);
         } else {
@@ -294,6 +311,10 @@ void codec_decode(const struct kernels *k, const struct codec_spec *spec, const 
         real *to = out->data + n * out_pixels * out->pixel_stride + (c0 - b.c0);
         if (spec->kind == CODEC_GROUP) {
             k->codec.decode_group(&unit, code, b.h0, b.h1, c0, c1, to, out->pixel_stride);
+        } else if (spec->kind == CODEC_BINS) {
+            struct codec_unit u = unit;
+            set_norm(&u, spec->norm, b.n0 + n);
+            k->codec.decode_bins(&u, code, b.h0, b.h1, c0, c1, to, out->pixel_stride);
         } else if (spec->kind == CODEC_OFFICIAL) {
             k->codec.decode_official(&unit, code, b.h0, b.h1, c0, c1, to, out->pixel_stride);
         } else {

@@ -26,6 +26,17 @@
  *   code has no such limit); u = (k + 1)/65536, nearest: u = 1/2.
  *   Stored are m and scale in bf16. x' = U + (code / scale + m).
  *   h = 1 is kept raw, and so is w < k.
+ * CODEC_BINS: bins of fixed width over what a batch-norm makes of the map (Chakrabarti and Moseley,
+ *   NeurIPS 2019, as published; paper's baseline BLPA). With v = |gamma| (at least 1e-8) and g its
+ *   sign, u = g * (x - mean) * invstd + b is the batch-norm's output divided by v, b = beta / v. The
+ *   2^bits bins are w = 6 / 2^bits wide and lie so that 0 is an edge:
+ *   shift = max(1, 2^bits / 2 - floor(b / w)), code = ceil(u / w) - 1 + shift, at most 2^bits - 1 and
+ *   at least 0; u' = (code - shift + 1/2) * w, the bin's centre; x' = mean + g * (u' - b) / invstd.
+ *   So the normalised value is right to w/2 from about -3 to 3, ends at the outer bins' centres, and
+ *   code >= shift says where the batch-norm's output is positive. Ours, the published code knows
+ *   positive scales only: g; and b is limited to -3 .. 3, or the bins would miss the values of a
+ *   channel with a small gamma and a large beta. With |b| > 3 values beyond 3 deviations that change
+ *   their sign are on the wrong side. No random bits, no ranges: codes alone are kept.
  * A tensor whose code would take at least as many bytes as its values in float32 (h*w = 1, say) is
  * kept raw: decided from the shape alone.
  *
@@ -60,16 +71,24 @@
 #include "kernels/kernels.h"
 #include "tensor/tensor.h"
 
-enum codec_kind { CODEC_MAP, CODEC_GROUP, CODEC_OFFICIAL };
+enum codec_kind { CODEC_MAP, CODEC_GROUP, CODEC_OFFICIAL, CODEC_BINS };
 enum codec_keep { CODEC_KEEP_BOTH, CODEC_KEEP_LOW, CODEC_KEEP_HIGH };
+
+/* The batch-norm that reads a map. */
+struct codec_norm {
+    const real *mean, *invstd; /* [groups][c] */
+    const real *gamma, *beta;  /* [c] */
+    size_t group;              /* samples of a group */
+};
 
 struct codec_spec {
     enum codec_kind kind;
     enum codec_keep keep;
-    unsigned bits;  /* 1, 2, 4 or 8 */
-    size_t block;   /* CODEC_MAP: 0 or 1..64; CODEC_OFFICIAL: 1..64 */
-    size_t group;   /* CODEC_GROUP: values per run, a multiple of CODEC_TILE */
-    int stochastic; /* else nearest */
+    unsigned bits;                 /* 1, 2, 4 or 8 */
+    size_t block;                  /* CODEC_MAP: 0 or 1..64; CODEC_OFFICIAL: 1..64 */
+    size_t group;                  /* CODEC_GROUP: values per run, a multiple of CODEC_TILE */
+    int stochastic;                /* else nearest */
+    const struct codec_norm *norm; /* CODEC_BINS; the sizes do not depend on it */
 };
 
 /* Where the bytes go. Sum = codec_bytes. */

@@ -20,9 +20,11 @@ struct codec_unit {
     int stochastic;
     int has_means;              /* means are stored and added on decoding */
     int has_codes;              /* ranges and codes are stored; else the means are all there is */
+    int has_ranges;             /* with the codes */
     size_t ranges_at, codes_at; /* byte offsets in the sample's code; means are at 0 */
     struct rng rng;
-    uint64_t sample; /* index of the sample, for its random bits */
+    uint64_t sample;                          /* index of the sample, for its random bits */
+    const real *mean, *invstd, *gamma, *beta; /* CODEC_BINS: [c], of the sample's group */
 };
 
 /* CODEC_GROUP works on tiles of 128 consecutive values, 8 "pixels" of 16 "channels". */
@@ -49,6 +51,11 @@ struct codec_kernels {
                             size_t c1, unsigned char *means, unsigned char *dst);
     void (*decode_official)(const struct codec_unit *u, const unsigned char *src, size_t h0,
                             size_t h1, size_t c0, size_t c1, real *out, size_t stride);
+    /* As encode_map and decode_map, in bins of the normalised value. */
+    void (*encode_bins)(const struct codec_unit *u, const real *x, size_t stride, size_t c0,
+                        size_t c1, unsigned char *dst);
+    void (*decode_bins)(const struct codec_unit *u, const unsigned char *src, size_t h0, size_t h1,
+                        size_t c0, size_t c1, real *out, size_t stride);
 };
 
 /* Each lays its functions over *k. */

@@ -6,6 +6,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "kernels/codec_isa.h"
+
 #define CODEC_BF16_NAN 0x7FC0u
 #define CODEC_BF16_INF 0x7F80u
 
@@ -122,6 +124,42 @@ static inline void codec_range_load(uint32_t minimum_bf16, uint32_t step_bf16, f
         *minimum = codec_bits_float(even);
         *step = codec_bits_float(even | 1u) - codec_bits_float(even);
     }
+}
+
+/* CODEC_BINS, one channel: t = (x - mean) * scale + offset, between low and high;
+ * code = ceil(t) + last; x' = base + code * step. */
+struct codec_bins {
+    float mean, scale, offset, low, high, last;
+    float base, step;
+};
+
+#define CODEC_BINS_RANGE 6.0f /* of the normalised value, -3 to 3 */
+#define CODEC_BINS_MIN_GAMMA 1e-8f
+
+static inline struct codec_bins codec_bins_make(const struct codec_unit *u, size_t channel)
+{
+    const float n_bins = (float)(1u << u->bits), width = CODEC_BINS_RANGE / n_bins;
+    const float half = CODEC_BINS_RANGE / 2, gamma = (float)u->gamma[channel];
+    const float invstd = (float)u->invstd[channel], mean = (float)u->mean[channel];
+    const float sign = gamma < 0.0f ? -1.0f : 1.0f;
+    const float size = sign * gamma > CODEC_BINS_MIN_GAMMA ? sign * gamma : CODEC_BINS_MIN_GAMMA;
+    float bias = (float)u->beta[channel] / size;
+    bias = bias < half ? bias : half;
+    bias = bias > -half ? bias : -half;
+    const float edge = bias / width;
+    float below = (float)(int)edge; /* floor */
+    below -= below > edge ? 1.0f : 0.0f;
+    const float shift = n_bins / 2 - below > 1.0f ? n_bins / 2 - below : 1.0f;
+    return (struct codec_bins){
+        .mean = mean,
+        .scale = sign * invstd / width,
+        .offset = edge,
+        .low = 1.0f - shift,
+        .high = n_bins - shift,
+        .last = shift - 1.0f,
+        .base = mean + sign * ((0.5f - shift) * width - bias) / invstd,
+        .step = sign * width / invstd,
+    };
 }
 
 #endif

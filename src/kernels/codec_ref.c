@@ -336,6 +336,35 @@ static void decode_official_ref(const struct codec_unit *u, const unsigned char 
     }
 }
 
+/* --- bins of the normalised value ------------------------------------------------------------- */
+
+static void encode_bins_ref(const struct codec_unit *u, const real *x, size_t stride, size_t c0,
+                            size_t c1, unsigned char *dst)
+{
+    for (size_t ch = c0; ch < c1; ch++) {
+        const struct codec_bins bins = codec_bins_make(u, ch);
+        clear_codes(u, dst + ch, u->c, u->h * u->w);
+        for (size_t p = 0; p < u->h * u->w; p++) {
+            float t = ((float)x[p * stride + ch] - bins.mean) * bins.scale + bins.offset;
+            t = t < bins.high ? t : bins.high; /* NaN too */
+            t = t > bins.low ? t : bins.low;
+            put_code(u, dst + ch, u->c, p, (uint32_t)(ceilf(t) + bins.last));
+        }
+    }
+}
+
+static void decode_bins_ref(const struct codec_unit *u, const unsigned char *src, size_t h0,
+                            size_t h1, size_t c0, size_t c1, real *out, size_t stride)
+{
+    for (size_t ch = c0; ch < c1; ch++) {
+        const struct codec_bins bins = codec_bins_make(u, ch);
+        for (size_t p = h0 * u->w; p < h1 * u->w; p++) {
+            const uint32_t code = get_code(u, src + ch, u->c, p);
+            out[(p - h0 * u->w) * stride + (ch - c0)] = (real)(bins.base + (float)code * bins.step);
+        }
+    }
+}
+
 void codec_kernels_fill_ref(struct codec_kernels *k)
 {
     *k = (struct codec_kernels){
@@ -345,5 +374,7 @@ void codec_kernels_fill_ref(struct codec_kernels *k)
         .decode_group = decode_group_ref,
         .encode_official = encode_official_ref,
         .decode_official = decode_official_ref,
+        .encode_bins = encode_bins_ref,
+        .decode_bins = decode_bins_ref,
     };
 }

@@ -61,5 +61,6 @@ kernels_sources += \
 	src/kernels/codec_ref.c \
 	src/kernels/simd/codec_simd.h
 kernels_codec_isa_sources += \
+	src/kernels/simd/codec_bins.c \
 	src/kernels/simd/codec_group.c \
 	src/kernels/simd/codec_map.c

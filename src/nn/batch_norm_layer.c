@@ -162,6 +162,18 @@ static void gradient(const struct layer *l, const struct layer_io *io, struct st
                                  .dgamma = io->dparams[GAMMA]};
 }
 
+static void norm(const struct layer *l, const struct layer_io *io, struct codec_norm *n)
+{
+    (void)l;
+    const size_t c = io->x[0].data ? io->x[0].shape.c : io->y.shape.c, group = io->ctx->bn_group;
+    const real *mean = io->side;
+    *n = (struct codec_norm){.mean = mean,
+                             .invstd = mean + n_groups(io->batch, group) * c,
+                             .gamma = io->params[GAMMA],
+                             .beta = io->params[BETA],
+                             .group = group};
+}
+
 const struct layer_type layer_batch_norm = {
     .name = "batch_norm",
     .summary = "batch normalisation with running statistics, in groups of train.bn_group samples",
@@ -178,6 +190,7 @@ const struct layer_type layer_batch_norm = {
     .forward = forward,
     .backward = backward,
     .gradient = gradient,
+    .norm = norm,
 };
 
 uint32_t graph_batch_norm(struct graph *g, const char *name, uint32_t x)

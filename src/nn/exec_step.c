@@ -146,12 +146,25 @@ static struct rng code_rng(const struct exec *e, uint32_t value)
     return rng_make(e->cfg.seed, RNG_QUANTISE, e->context.step, value);
 }
 
+/* A normalised code: tells the policy how its batch-norm normalises. */
+static void bind_norm(struct exec *e, const struct plan *p, const struct plan_step *s)
+{
+    struct plan_value *pv = &e->values[s->value];
+    if (pv->choice.normalised) {
+        struct layer_io io;
+        fill_io(e, p, s, &io);
+        const struct layer *l = exec_layer(e, s);
+        l->type->norm(l, &io, &pv->map.norm);
+    }
+}
+
 static void run_encode(struct exec *e, const struct plan *p, const struct plan_step *s)
 {
     const struct plan_value *pv = &e->values[s->value];
     struct tensor x = exec_tensor(e, p, s->x[0], s->value);
     struct rng rng = code_rng(e, s->value);
     size_t cap;
+    bind_norm(e, p, s);
     e->code_at[s->code] = e->pool_used;
     void *code = exec_code(e, p, s, &cap);
     exec_keep_code(e, s,
@@ -168,6 +181,7 @@ static void run_decode(struct exec *e, const struct plan *p, const struct plan_s
     struct tensor y = exec_tensor(e, p, s->y, s->value);
     struct codec_block whole = {.n1 = y.shape.n, .h1 = y.shape.h, .c1 = y.shape.c}; /* all of it */
     size_t cap;
+    bind_norm(e, p, s);
     vault_decode(&e->vault, pv->store, &pv->map, exec_code(e, p, s, &cap), &whole, &y,
                  exec_address(e, p, s->workspace));
 }
@@ -238,6 +252,7 @@ static void make_link(struct exec *e, const struct plan *p, const struct plan_st
         fill_io(e, p, s, &l->io);
         return;
     }
+    bind_norm(e, p, s);
     l->map = exec_tensor(e, p, s->kind == PLAN_ENCODE ? s->x[0] : s->y, s->value);
     l->code = exec_code(e, p, s, &cap);
     l->workspace = exec_address(e, p, s->workspace);

@@ -93,6 +93,8 @@ struct layer_type {
     void (*backward)(const struct layer *l, struct layer_io *io); /* NULL if passes_gradient */
     /* NULL: nothing to tell. What backward has found out, for policies that adapt to it. */
     void (*gradient)(const struct layer *l, const struct layer_io *io, struct store_gradient *g);
+    /* NULL: not a batch-norm. How it normalises its input: from `side` and the parameters. */
+    void (*norm)(const struct layer *l, const struct layer_io *io, struct codec_norm *n);
     /* NULL: no attributes worth printing. "3x3 s2 p1". */
     void (*describe)(const struct layer *l, char *buf, size_t cap);
 };

@@ -55,7 +55,7 @@ enum plan_step_kind {
 /* Buffers by number, or PLAN_NONE / PLAN_IMAGE. */
 struct plan_step {
     enum plan_step_kind kind;
-    uint32_t layer; /* SUMS, FORWARD, RECOMPUTE, BACKWARD, UPDATE */
+    uint32_t layer; /* but ENCODE, DECODE: only the batch-norm of a normalised code */
     uint32_t value; /* ENCODE, DECODE */
     uint32_t code;
     int x[GRAPH_MAX_INPUTS], y, side, signs, workspace;
@@ -74,8 +74,8 @@ enum { PLAN_MAX_CHAIN = 8 };
 
 /* One code of a map. Readers share it, but for `shared_saves: off`. */
 struct plan_code {
-    uint32_t value;
-    int slot; /* buffer */
+    uint32_t value, layer; /* layer: the batch-norm of a normalised code */
+    int slot;              /* buffer */
 };
 
 /* What becomes of a value between forward and backward. */

@@ -134,6 +134,10 @@ static int emit_decode(struct plan_builder *b, uint32_t v, const struct layer *r
     int own = b->own_code[reader->index];
     s->code = (uint32_t)(own != PLAN_NONE && reader->in[0] == v ? own : b->code[v]);
     s->slot = plan_use(b, b->p->codes[s->code].slot);
+    if (pv->choice.normalised) {
+        s->layer = b->p->codes[s->code].layer;
+        s->side = plan_use(b, b->side[s->layer]);
+    }
     struct shape shape = plan_shape(b, v);
     s->y = plan_add_buffer(b, PLAN_RESTORED, MEM_ACTIVATION, v, shape_bytes(&shape));
     s->workspace = plan_add_workspace(b, pv->choice.workspace_bytes);

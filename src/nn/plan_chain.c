@@ -38,9 +38,13 @@ static struct shape step_shape(const struct plan_builder *b, const struct plan_s
 /* Does step s need what the sums of the chain that began at `first` come to? */
 static int needs_sums(const struct plan *p, size_t first, size_t s)
 {
+    const struct plan_step *step = &p->steps[s];
+    int is_code = step->kind == PLAN_ENCODE || step->kind == PLAN_DECODE;
+    if (is_code && !p->values[step->value].choice.normalised) {
+        return 0;
+    }
     for (size_t i = first; i < s; i++) {
-        if (p->steps[i].kind == PLAN_SUMS && p->steps[s].layer == p->steps[i].layer &&
-            p->steps[s].kind != PLAN_ENCODE && p->steps[s].kind != PLAN_DECODE) {
+        if (p->steps[i].kind == PLAN_SUMS && step->layer == p->steps[i].layer) {
             return 1;
         }
     }

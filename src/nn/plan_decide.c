@@ -43,6 +43,22 @@ static size_t n_map_readers(const struct plan_builder *b, uint32_t v)
     return n;
 }
 
+/* STORE_MARK_POOLED */
+static int is_pooled(const struct plan_builder *b, uint32_t v)
+{
+    for (size_t i = 0; i < b->g->n_layers; i++) {
+        const struct layer *l = plan_layer(b, i);
+        if (l->in[0] != v) {
+            continue;
+        }
+        if (is_type(l, "max_pool") || is_type(l, "avg_pool") || is_type(l, "global_avg_pool") ||
+            ((is_type(l, "batch_norm") || is_type(l, "relu")) && is_pooled(b, l->out))) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
 static void choose(struct plan_builder *b, uint32_t v, unsigned uses, int exact)
 {
     struct plan_value *pv = &b->p->values[v];
@@ -55,7 +71,7 @@ static void choose(struct plan_builder *b, uint32_t v, unsigned uses, int exact)
         .producer = producer ? producer->type->name : NULL,
         .shape = plan_shape(b, v),
         .uses = uses,
-        .marks = value->marks,
+        .marks = value->marks | (is_pooled(b, v) ? STORE_MARK_POOLED : 0),
         .can_recompute = producer && producer->type->recomputable,
     };
     pv->kept = 1;

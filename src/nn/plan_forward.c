@@ -33,8 +33,8 @@ static size_t pool_bytes(const struct plan_builder *b)
     return sum;
 }
 
-/* One code of value v. Returns its number. */
-static int emit_encode(struct plan_builder *b, uint32_t v)
+/* One code of value v; of a normalised one, by batch-norm l. Returns its number. */
+static int emit_encode(struct plan_builder *b, uint32_t v, const struct layer *l)
 {
     struct plan_value *pv = &b->p->values[v];
     struct plan_step *s = plan_add_step(b, PLAN_ENCODE);
@@ -45,6 +45,10 @@ static int emit_encode(struct plan_builder *b, uint32_t v)
     s->value = v;
     s->code = code;
     s->x[0] = plan_use(b, b->value_buffer[v]);
+    if (l) {
+        s->layer = l->index;
+        s->side = plan_use(b, b->side[l->index]);
+    }
     if (!pv->choice.pooled) {
         s->slot = plan_add_buffer(b, PLAN_SLOT, MEM_SAVED, code, pv->choice.bytes);
     } else if (b->p->pool == PLAN_NONE) {
@@ -53,24 +57,26 @@ static int emit_encode(struct plan_builder *b, uint32_t v)
         s->slot = plan_use(b, b->p->pool);
     }
     s->workspace = plan_add_workspace(b, pv->choice.workspace_bytes);
-    b->p->codes[code] = (struct plan_code){.value = v, .slot = s->slot};
+    b->p->codes[code] = (struct plan_code){.value = v, .layer = s->layer, .slot = s->slot};
     return (int)code;
 }
 
-/* A code for all readers, or one for each. */
-static void emit_encodes(struct plan_builder *b, uint32_t v)
+/* A code for all readers, or one for each. l: the batch-norm that reads v and has its statistics;
+ * NULL: v has just been made. */
+static void emit_encodes(struct plan_builder *b, uint32_t v, const struct layer *l)
 {
     const struct plan_value *pv = b->p->values ? &b->p->values[v] : NULL;
-    if (!pv || !pv->kept || pv->choice.action != STORE_ENCODE) {
+    if (!pv || !pv->kept || pv->choice.action != STORE_ENCODE ||
+        pv->choice.normalised != (l != NULL) || b->code[v] != PLAN_NONE) {
         return;
     }
     if (pv->n_copies == 1) {
-        b->code[v] = emit_encode(b, v);
+        b->code[v] = emit_encode(b, v, l);
         return;
     }
     for (size_t i = 0; i < b->g->n_layers; i++) {
         if (plan_layer(b, i)->in[0] == v && b->needs[i].map_input) {
-            b->code[v] = b->own_code[i] = emit_encode(b, v);
+            b->code[v] = b->own_code[i] = emit_encode(b, v, l);
         }
     }
 }
@@ -102,6 +108,9 @@ static void emit_forward(struct plan_builder *b, const struct layer *l)
 {
     const struct layer_needs *n = &b->needs[l->index];
     int workspace = l->type->forward_sums ? emit_sums(b, l) : PLAN_NONE;
+    if (l->type->norm) {
+        emit_encodes(b, l->in[0], l);
+    }
     struct plan_step *s = plan_add_step(b, PLAN_FORWARD);
     if (!s) {
         return;
@@ -132,7 +141,7 @@ static void emit_forward(struct plan_builder *b, const struct layer *l)
         s->signs = b->signs[l->index] = plan_add_buffer(b, PLAN_SIGNS, MEM_SAVED, l->index,
                                                         relu_sign_bytes(&out));
     }
-    emit_encodes(b, l->out);
+    emit_encodes(b, l->out, NULL);
 }
 
 static void emit_loss(struct plan_builder *b)
@@ -153,7 +162,7 @@ static void emit_loss(struct plan_builder *b)
 
 void plan_forward(struct plan_builder *b)
 {
-    emit_encodes(b, 0);
+    emit_encodes(b, 0, NULL);
     for (size_t i = 0; i < b->g->n_layers; i++) {
         emit_forward(b, plan_layer(b, i));
     }

@@ -46,6 +46,19 @@ static int policy_takes(const struct store_policy *p, const char *key)
     return 0;
 }
 
+static int is_given(const struct config_storage *s, const char *wanted)
+{
+    size_t n, bit = 0;
+    const struct config_key *keys = config_keys(&n);
+    for (size_t i = 0; i < n; i++) {
+        if (keys[i].in_storage && strcmp(strchr(keys[i].path, '.') + 1, wanted) == 0) {
+            return s->set >> bit & 1;
+        }
+        bit += keys[i].in_storage ? 1 : 0;
+    }
+    return 0;
+}
+
 /* Every storage key that was given must be one of the policy's. */
 static int check_keys(const struct config_storage *s, const struct store_policy *policy,
                       struct err *err)
@@ -101,9 +114,11 @@ int job_store_params(const struct config_storage *s, const struct store_policy *
     if (check_keys(s, p, err)) {
         return (int)err->code;
     }
-    struct store_params out = store_params_default();
+    struct store_params out = store_params_of(p);
     out.block = (size_t)s->block;
-    out.bits = (unsigned)s->bits;
+    if (is_given(s, "bits")) {
+        out.bits = (unsigned)s->bits;
+    }
     if (parse_group(s->group, &out.group, err)) {
         return (int)err->code;
     }

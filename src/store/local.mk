@@ -1,5 +1,6 @@
 # Storage policies (one file each, with a row in store.def) and the vault.
 store_sources = \
+	src/store/blpa.c \
 	src/store/checkpoint.c \
 	src/store/codec_policy.c \
 	src/store/codec_policy_priv.h \

@@ -23,6 +23,13 @@ struct store_params store_params_default(void)
     return (struct store_params){.block = 8, .bits = 2, .keep = CODEC_KEEP_BOTH, .stochastic = 1};
 }
 
+struct store_params store_params_of(const struct store_policy *policy)
+{
+    struct store_params p = store_params_default();
+    p.bits = policy->default_bits != 0 ? policy->default_bits : p.bits;
+    return p;
+}
+
 const char *store_piece_name(enum store_piece piece)
 {
     static const char *const names[STORE_N_PIECES] = {

@@ -46,6 +46,10 @@ struct store_params {
 /* block 8, bits 2, group 0, keep both, stochastic, not official. */
 struct store_params store_params_default(void);
 
+struct store_policy;
+/* The same with what is the policy's own default. */
+struct store_params store_params_of(const struct store_policy *policy);
+
 enum store_use { STORE_USE_CONV = 1, STORE_USE_BN = 2, STORE_USE_RECOMPUTE = 4 };
 
 /* A map's place in the network. */
@@ -54,6 +58,7 @@ enum store_mark {
     STORE_MARK_BLOCK_END = 2, /* output of a residual or dense block */
     STORE_MARK_STAGE_END = 4, /* input of the next stage */
     STORE_MARK_SHORTCUT = 8,  /* made by a projection shortcut's convolution */
+    STORE_MARK_POOLED = 16,   /* a pooling reads it, or what batch-norm and ReLU make of it */
 };
 
 /* One map, as a policy sees it. */
@@ -65,6 +70,8 @@ struct store_map {
     unsigned uses;        /* STORE_USE_ bits; 0: its sign alone is wanted */
     unsigned marks;       /* STORE_MARK_ bits */
     int can_recompute;    /* its producer can be run again */
+    struct codec_norm
+        norm; /* encode, decode: with choice.normalised, the batch-norm that reads it */
 };
 
 enum store_action { STORE_REFERENCE, STORE_ENCODE, STORE_RECOMPUTE };
@@ -92,6 +99,8 @@ struct store_choice {
      * pooled maps of a step. The pool is handed out in the order of encoding, 64-byte aligned, so a
      * map may take more or less than its share while the pool lasts. */
     int pooled;
+    int normalised;    /* STORE_ENCODE, of a map with STORE_USE_BN: encode when the batch-norm that
+                          reads it has its statistics (store_map.norm) */
     int keep_restored; /* STORE_RECOMPUTE: once made again, keep it for all of its readers */
     size_t lead; /* steps before its decoding at which `prefetch` gets the restored map's buffer */
 };
@@ -114,6 +123,7 @@ struct store_policy {
     const char *const *keys; /* storage keys it takes, NULL-terminated */
     int unbiased;            /* E[decoded] = x under stochastic rounding, at the default settings */
     int exact;               /* decoded = x bit for bit */
+    unsigned default_bits;   /* 0: as store_params_default */
 
     /* Are these settings meaningful? ERR_CONFIG naming key, value and what is allowed. */
     int (*check)(const struct store_params *p, struct err *err);

@@ -39,9 +39,11 @@ tests_kernels_test_loops_grad_LDADD = $(TEST_F64_LIBS)
 # The codec.
 check_PROGRAMS += \
 	tests/kernels/test_codec \
+	tests/kernels/test_codec_bins \
 	tests/kernels/test_codec_official
 TESTS += \
 	tests/kernels/test_codec \
+	tests/kernels/test_codec_bins \
 	tests/kernels/test_codec_official
 tests_kernels_test_codec_SOURCES = tests/kernels/test_codec.c tests/kernels/codec_fixture.h
 tests_kernels_test_codec_CFLAGS = $(TEST_CFLAGS)
@@ -50,3 +52,6 @@ tests_kernels_test_codec_official_SOURCES = tests/kernels/test_codec_official.c 
 	tests/kernels/codec_fixture.h
 tests_kernels_test_codec_official_CFLAGS = $(TEST_CFLAGS)
 tests_kernels_test_codec_official_LDADD = $(TEST_LIBS)
+tests_kernels_test_codec_bins_SOURCES = tests/kernels/test_codec_bins.c tests/kernels/codec_fixture.h
+tests_kernels_test_codec_bins_CFLAGS = $(TEST_CFLAGS)
+tests_kernels_test_codec_bins_LDADD = $(TEST_LIBS)

@@ -83,7 +83,9 @@ static inline void net_init(struct net *net, net_builder *build, const struct ne
         }
     }
     ck_assert_msg(kernels_fill(&net->kernels, o->isa ? o->isa : "ref", &err) == 0, "%s", err.msg);
-    struct store_params params = o->params.bits ? o->params : store_params_default();
+    const struct store_policy *policy =
+        o->policy ? o->policy : store_policy_find(o->policy_name ? o->policy_name : "normal");
+    struct store_params params = o->params.bits ? o->params : store_params_of(policy);
     int rc = o->policy
                  ? store_open_policy(&net->store, o->policy, &params, &net->kernels, threads, &err)
                  : store_open(&net->store, o->policy_name ? o->policy_name : "normal", &params,

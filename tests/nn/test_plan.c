@@ -198,6 +198,7 @@ static const struct net_options policies[] = {
      .params = {.bits = 2, .block = 8, .segments = STORE_SEGMENTS_BLOCK}},
     {.policy_name = "division", .params = {REBUILD}},
     {.policy_name = "division", .params = {REBUILD, .derived_mask = 1, .unshared = 1}},
+    {.policy_name = "blpa"},
 };
 enum { N_POLICIES = sizeof policies / sizeof *policies };
 

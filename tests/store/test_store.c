@@ -35,9 +35,9 @@ static size_t make_settings(const struct store_policy *policy, struct store_para
     static const size_t blocks[] = {8, 3}, groups[] = {0, 256};
     size_t n = 0;
     for (int i = 0; i < 4 * 2 * 2 * 3 * 2 * 2; i++) {
-        struct store_params p = store_params_default();
+        struct store_params p = store_params_of(policy);
         int rest = i, differs = 0;
-        p.bits = bits[rest % 4];
+        p.bits = takes(policy, "bits") ? bits[rest % 4] : p.bits;
         differs |= rest % 4 != 0 && !takes(policy, "bits");
         rest /= 4;
         p.block = blocks[rest % 2];
@@ -307,7 +307,7 @@ START_TEST(images_are_kept_by_reference)
 {
     const struct store_policy *policy = policy_of(_i);
     const struct kernels k = kernels_of("auto");
-    const struct store_params params = store_params_default();
+    const struct store_params params = store_params_of(policy);
     struct store s = open_store(policy, &params, &k);
     struct store_choice choice;
     struct store_map map = map_of((struct shape){4, 32, 32, 3});
@@ -325,7 +325,7 @@ END_TEST
 START_TEST(rows_are_complete)
 {
     const struct store_policy *policy = policy_of(_i);
-    const struct store_params params = store_params_default();
+    const struct store_params params = store_params_of(policy);
     char label[64];
     ck_assert_ptr_eq(store_policy_find(policy->name), policy);
     ck_assert_uint_gt(strlen(policy->summary), 10);

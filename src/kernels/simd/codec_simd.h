@@ -23,8 +23,9 @@ typedef uint64_t simd_u64 __attribute__((vector_size(SIMD_LANES * 4)));
 typedef uint16_t simd_u16 __attribute__((vector_size(SIMD_LANES * 2)));
 typedef uint8_t simd_u8 __attribute__((vector_size(SIMD_LANES)));
 
-/* codec_map.c's part of the table; codec_group.c puts the whole together. */
+/* The other files' parts of the table; codec_group.c puts the whole together. */
 void SIMD_NAME(codec_map_fill)(struct codec_kernels *k);
+void SIMD_NAME(codec_bins_fill)(struct codec_kernels *k);
 
 #define CODEC_OCTET 8 /* pixels whose random bits come from one Philox block */
 
