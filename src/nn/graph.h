@@ -95,6 +95,11 @@ struct param *graph_find_param(const struct graph *g, const char *name);
 /* Between memory order and PyTorch's order. */
 void param_to_file_order(const struct param *p, const real *memory, real *file);
 void param_from_file_order(const struct param *p, const real *file, real *memory);
+/* The same for elements first .. first + n of the file's order alone: `file` holds n values. */
+void param_get_in_file_order(const struct param *p, const real *memory, size_t first, size_t n,
+                             real *file);
+void param_put_in_file_order(const struct param *p, const real *file, size_t first, size_t n,
+                             real *memory);
 
 /* Is this batch possible? ERR_CONFIG where a batch-norm would see a single value per channel in
  * training (its unbiased variance does not exist); `bn_group` 0 or >= n: one group. */

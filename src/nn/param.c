@@ -57,38 +57,40 @@ void graph_init_params(struct graph *g, uint64_t seed)
     }
 }
 
-/* File order is [k][c][rs], memory order [rs][c][k]. */
-static void reorder(const struct param *p, const real *src, real *dst, int to_file)
+/* Where element `file` of the file's order [k][c][rs] lies in memory, [rs][c][k]. */
+static size_t memory_index(const struct param *p, size_t file)
 {
-    size_t k_n = p->n, c_n = 1, rs_n = 1; /* a vector is [k] in both orders */
-    if (p->layout != PARAM_VECTOR) {
-        k_n = p->dims[0];
-        c_n = p->dims[1];
+    if (p->layout == PARAM_VECTOR) {
+        return file;
     }
-    if (p->layout == PARAM_OIHW) {
-        rs_n = p->dims[2] * p->dims[3];
+    size_t k_n = p->dims[0], c_n = p->dims[1];
+    size_t rs_n = p->layout == PARAM_OIHW ? p->dims[2] * p->dims[3] : 1;
+    size_t rs = file % rs_n, c = file / rs_n % c_n, k = file / rs_n / c_n;
+    return (rs * c_n + c) * k_n + k;
+}
+
+void param_get_in_file_order(const struct param *p, const real *memory, size_t first, size_t n,
+                             real *file)
+{
+    for (size_t i = 0; i < n; i++) {
+        file[i] = memory[memory_index(p, first + i)];
     }
-    for (size_t k = 0; k < k_n; k++) {
-        for (size_t c = 0; c < c_n; c++) {
-            for (size_t rs = 0; rs < rs_n; rs++) {
-                size_t file = (k * c_n + c) * rs_n + rs;
-                size_t memory = (rs * c_n + c) * k_n + k;
-                if (to_file) {
-                    dst[file] = src[memory];
-                } else {
-                    dst[memory] = src[file];
-                }
-            }
-        }
+}
+
+void param_put_in_file_order(const struct param *p, const real *file, size_t first, size_t n,
+                             real *memory)
+{
+    for (size_t i = 0; i < n; i++) {
+        memory[memory_index(p, first + i)] = file[i];
     }
 }
 
 void param_to_file_order(const struct param *p, const real *memory, real *file)
 {
-    reorder(p, memory, file, 1);
+    param_get_in_file_order(p, memory, 0, p->n, file);
 }
 
 void param_from_file_order(const struct param *p, const real *file, real *memory)
 {
-    reorder(p, file, memory, 0);
+    param_put_in_file_order(p, file, 0, p->n, memory);
 }

@@ -1,3 +1,5 @@
+/* Weights are written and read a piece at a time: a second copy of them would be the highest memory
+ * use of many a run. */
 #include "run/weights.h"
 
 #include <math.h>
@@ -28,35 +30,35 @@ static int is_tracked(const char *name)
     return len > suffix && strcmp(name + len - suffix, tracked) == 0;
 }
 
+static void fill_piece(const void *param, size_t first, size_t n, void *out)
+{
+    const struct param *p = param;
+    param_get_in_file_order(p, p->w, first, n, out);
+}
+
 int weights_save(const struct graph *g, const char *path, size_t steps, const char *const *meta,
                  size_t n_meta, struct err *err)
 {
-    size_t n_elements = 0, n = 0;
-    for (size_t i = 0; i < g->n_params; i++) {
-        n_elements += g->params[i].n;
-    }
+    size_t n = 0;
     struct safetensors_entry *entries = mem_calloc(MEM_OTHER, 2 * g->n_params, sizeof *entries);
-    real *data = mem_calloc(MEM_OTHER, n_elements, sizeof *data);
     char(*names)[256] = mem_calloc(MEM_OTHER, g->n_params, sizeof *names);
     int64_t count = (int64_t)steps;
     int rc = 0;
-    if (!entries || !data || !names) {
-        rc = err_nomem(err, "writing the weights", n_elements * sizeof *data);
+    if (!entries || !names) {
+        rc = err_nomem(err, "writing the weights", g->n_params * sizeof *names);
         goto out;
     }
-    real *at = data;
     for (size_t i = 0; i < g->n_params; i++) {
         const struct param *p = &g->params[i];
         struct safetensors_entry *e = &entries[n++];
-        param_to_file_order(p, p->w, at);
         *e = (struct safetensors_entry){
             .name = p->name,
             .type = sizeof(real) == 4 ? SAFETENSORS_F32 : SAFETENSORS_F64,
             .n_dims = p->n_dims,
-            .data = at,
+            .data = p,
+            .fill = fill_piece,
         };
         memcpy(e->dims, p->dims, sizeof p->dims);
-        at += p->n;
         if (tracked_name(p->name, names[i])) {
             entries[n++] = (struct safetensors_entry){
                 .name = names[i], .type = SAFETENSORS_I64, .data = &count};
@@ -65,7 +67,6 @@ int weights_save(const struct graph *g, const char *path, size_t steps, const ch
     rc = safetensors_write(path, entries, n, meta, n_meta, err);
 out:
     mem_free(entries);
-    mem_free(data);
     mem_free(names);
     return rc;
 }
@@ -93,9 +94,26 @@ static void shape_text(char *buf, size_t cap, const size_t *dims, size_t n)
     }
 }
 
-static int load_param(struct param *p, const struct safetensors_entry *e, real *scratch,
-                      struct err *err)
+/* One piece of a parameter: checked, and put where it belongs. */
+static int load_piece(struct param *p, const struct safetensors_entry *e, size_t first, size_t n,
+                      const void *piece, struct err *err)
 {
+    real values[SAFETENSORS_PIECE];
+    for (size_t i = 0; i < n; i++) {
+        double v = e->type == SAFETENSORS_F64 ? ((const double *)piece)[i]
+                                              : (double)((const float *)piece)[i];
+        if (!isfinite(v)) {
+            return err_set(err, ERR_FORMAT, "%s: element %zu is %g", p->name, first + i, v);
+        }
+        values[i] = (real)v;
+    }
+    param_put_in_file_order(p, values, first, n, p->w);
+    return 0;
+}
+
+static int load_param(struct param *p, const struct safetensors_file *f, struct err *err)
+{
+    const struct safetensors_entry *e = safetensors_find(f, p->name);
     if (!shapes_agree(p, e)) {
         char found[128], expected[128];
         shape_text(found, sizeof found, e->dims, e->n_dims);
@@ -108,24 +126,21 @@ static int load_param(struct param *p, const struct safetensors_entry *e, real *
         return err_set(err, ERR_FORMAT, "%s holds integers, expected floating-point numbers",
                        p->name);
     }
-    for (size_t i = 0; i < p->n; i++) {
-        double v = e->type == SAFETENSORS_F64 ? ((const double *)e->data)[i]
-                                              : (double)((const float *)e->data)[i];
-        if (!isfinite(v)) {
-            return err_set(err, ERR_FORMAT, "%s: element %zu is %g", p->name, i, v);
+    double piece[SAFETENSORS_PIECE]; /* of doubles or of floats */
+    for (size_t first = 0; first < p->n; first += SAFETENSORS_PIECE) {
+        size_t n = p->n - first < SAFETENSORS_PIECE ? p->n - first : SAFETENSORS_PIECE;
+        if (safetensors_load(f, e, first, n, piece, err) ||
+            load_piece(p, e, first, n, piece, err)) {
+            return (int)err->code;
         }
-        scratch[i] = (real)v;
     }
-    param_from_file_order(p, scratch, p->w);
     return 0;
 }
 
 static int load_all(struct graph *g, const struct safetensors_file *f, struct err *err)
 {
-    size_t largest = 0;
     for (size_t i = 0; i < g->n_params; i++) {
         const struct param *p = &g->params[i];
-        largest = p->n > largest ? p->n : largest;
         if (!safetensors_find(f, p->name)) {
             return err_set(err, ERR_FORMAT, "it has no tensor %s, which the network needs",
                            p->name);
@@ -138,22 +153,18 @@ static int load_all(struct graph *g, const struct safetensors_file *f, struct er
                            name);
         }
     }
-    real *scratch = mem_calloc(MEM_OTHER, largest, sizeof *scratch);
-    if (!scratch) {
-        return err_nomem(err, "reading the weights", largest * sizeof *scratch);
+    for (size_t i = 0; i < g->n_params; i++) {
+        if (load_param(&g->params[i], f, err)) {
+            return (int)err->code;
+        }
     }
-    int rc = 0;
-    for (size_t i = 0; i < g->n_params && !rc; i++) {
-        rc = load_param(&g->params[i], safetensors_find(f, g->params[i].name), scratch, err);
-    }
-    mem_free(scratch);
-    return rc;
+    return 0;
 }
 
 int weights_load(struct graph *g, const char *path, struct err *err)
 {
     struct safetensors_file f;
-    if (safetensors_read(path, &f, err)) {
+    if (safetensors_open(path, &f, err)) {
         return (int)err->code;
     }
     if (load_all(g, &f, err)) {

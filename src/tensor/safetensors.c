@@ -44,9 +44,18 @@ struct found {
     size_t n;          /* elements */
 };
 
-struct buffers {
-    char *names;
-    unsigned char *data;
+/* Where an entry's elements lie in the file. */
+struct place {
+    const struct dtype *dtype;
+    size_t offset;
+};
+
+/* An open file: fd is -1 once all has been read. */
+struct reader {
+    int fd;
+    char *path, *names;
+    struct place *places; /* [entries] */
+    unsigned char *data;  /* of safetensors_read */
 };
 
 /* --- reading the header --- */
@@ -265,48 +274,27 @@ static void widen(unsigned char *slot, size_t n, int is_bf16)
     }
 }
 
-/* Copies the names, reads the data; fills entries in the order of `found`. */
-static int read_tensors(int fd, size_t data_offset, const struct found *found, size_t n,
-                        struct safetensors_entry *entries, struct buffers *buffers,
-                        const char *path, struct err *err)
+/* Copies names and places; fills entries in the order of `found`. */
+static int keep_header(struct reader *r, size_t data_offset, const struct found *found, size_t n,
+                       struct safetensors_entry *entries, struct err *err)
 {
-    size_t names_bytes = 0, data_bytes = 0;
+    size_t names_bytes = 0;
     for (size_t i = 0; i < n; i++) {
         names_bytes += strlen(found[i].entry.name) + 1;
-        /* At most twice the file's bytes and 64 per header entry: cannot overflow. */
-        const size_t bytes = found[i].n * found[i].dtype->out_size;
-        data_bytes += (bytes + SLOT_ALIGN - 1) / SLOT_ALIGN * SLOT_ALIGN;
     }
-    buffers->names = mem_alloc(MEM_OTHER, names_bytes);
-    if (buffers->names == NULL) {
-        return err_nomem(err, path, names_bytes);
+    r->names = mem_alloc(MEM_OTHER, names_bytes);
+    r->places = mem_calloc(MEM_OTHER, n, sizeof *r->places);
+    if (r->names == NULL || r->places == NULL) {
+        return err_nomem(err, r->path, names_bytes + n * sizeof *r->places);
     }
-    buffers->data = mem_alloc(MEM_OTHER, data_bytes);
-    if (buffers->data == NULL) {
-        return err_nomem(err, path, data_bytes);
-    }
-    char *name = buffers->names;
-    unsigned char *slot = buffers->data;
+    char *name = r->names;
     for (size_t i = 0; i < n; i++) {
-        const struct found *f = &found[i];
-        const size_t name_bytes = strlen(f->entry.name) + 1;
-        const size_t in_bytes = f->end - f->begin, out_bytes = f->n * f->dtype->out_size;
-        unsigned char *dst = slot + (out_bytes - in_bytes);
-        const int code = file_pread(fd, path, dst, in_bytes, data_offset + f->begin, err);
-        if (code != 0) {
-            return code;
-        }
-        if (f->dtype->size == 2) {
-            widen(slot, f->n, strcmp(f->dtype->name, "BF16") == 0);
-        } else if (bytes_host_is_big()) {
-            bytes_swap(slot, f->dtype->size, f->n);
-        }
-        memcpy(name, f->entry.name, name_bytes);
-        entries[i] = f->entry;
+        const size_t name_bytes = strlen(found[i].entry.name) + 1;
+        memcpy(name, found[i].entry.name, name_bytes);
+        entries[i] = found[i].entry;
         entries[i].name = name;
-        entries[i].data = slot;
+        r->places[i] = (struct place){found[i].dtype, data_offset + found[i].begin};
         name += name_bytes;
-        slot += (out_bytes + SLOT_ALIGN - 1) / SLOT_ALIGN * SLOT_ALIGN;
     }
     return 0;
 }
@@ -348,36 +336,41 @@ static int read_header(int fd, size_t file_bytes, const char *path, char **text,
     return 0;
 }
 
-int safetensors_read(const char *path, struct safetensors_file *out, struct err *err)
+int safetensors_open(const char *path, struct safetensors_file *out, struct err *err)
 {
-    int fd = -1;
     size_t file_bytes = 0, header_bytes = 0, n = 0;
     char *text = NULL;
     json_t *root = NULL;
     struct found *found = NULL;
     struct safetensors_file file = {0};
 
-    int code = file_open_read(path, &fd, &file_bytes, err);
+    struct reader *r = mem_alloc(MEM_OTHER, sizeof *r);
+    if (r == NULL) {
+        return err_nomem(err, path, sizeof *r);
+    }
+    file.priv = r;
+    r->fd = -1;
+    int code = file_open_read(path, &r->fd, &file_bytes, err);
     if (code != 0) {
-        return code;
+        goto out;
     }
     if (file_bytes == SIZE_MAX) {
         code = err_set(err, ERR_IO, "cannot read %s: it is a pipe or device, not a file", path);
         goto out;
     }
-    if ((code = read_header(fd, file_bytes, path, &text, &header_bytes, err)) != 0 ||
+    if ((code = read_header(r->fd, file_bytes, path, &text, &header_bytes, err)) != 0 ||
         (code = parse_json(text, header_bytes, path, &root, err)) != 0 ||
         (code = parse_header(root, file_bytes - 8 - header_bytes, path, &found, &n, err)) != 0) {
         goto out;
     }
     file.n_entries = n;
     file.entries = mem_calloc(MEM_OTHER, n, sizeof *file.entries);
-    file.priv = mem_alloc(MEM_OTHER, sizeof(struct buffers));
-    if (file.entries == NULL || file.priv == NULL) {
+    r->path = mem_strdup(path);
+    if (file.entries == NULL || r->path == NULL) {
         code = err_nomem(err, path, n * sizeof *file.entries);
         goto out;
     }
-    code = read_tensors(fd, 8 + header_bytes, found, n, file.entries, file.priv, path, err);
+    code = keep_header(r, 8 + header_bytes, found, n, file.entries, err);
     if (code == 0) {
         *out = file;
         file = (struct safetensors_file){0};
@@ -387,8 +380,76 @@ out:
     mem_free(found);
     json_decref(root);
     mem_free(text);
-    close(fd);
     return code;
+}
+
+int safetensors_load(const struct safetensors_file *f, const struct safetensors_entry *e,
+                     size_t first, size_t n, void *out, struct err *err)
+{
+    const struct reader *r = f->priv;
+    const struct place *at = &r->places[e - f->entries];
+    const size_t in_bytes = n * at->dtype->size;
+    unsigned char *slot = out, *dst = slot + (n * at->dtype->out_size - in_bytes);
+    const int code = file_pread(r->fd, r->path, dst, in_bytes, at->offset + first * at->dtype->size,
+                                err);
+    if (code != 0) {
+        return code;
+    }
+    if (at->dtype->size == 2) {
+        widen(slot, n, strcmp(at->dtype->name, "BF16") == 0);
+    } else if (bytes_host_is_big()) {
+        bytes_swap(slot, at->dtype->size, n);
+    }
+    return 0;
+}
+
+size_t safetensors_count(const struct safetensors_entry *e)
+{
+    size_t n = 1;
+    for (size_t i = 0; i < e->n_dims; i++) {
+        n *= e->dims[i];
+    }
+    return n;
+}
+
+static size_t slot_bytes(const struct reader *r, const struct safetensors_file *f, size_t i)
+{
+    /* At most twice the file's bytes and 64 per header entry: cannot overflow. */
+    const size_t bytes = safetensors_count(&f->entries[i]) * r->places[i].dtype->out_size;
+    return (bytes + SLOT_ALIGN - 1) / SLOT_ALIGN * SLOT_ALIGN;
+}
+
+int safetensors_read(const char *path, struct safetensors_file *out, struct err *err)
+{
+    struct safetensors_file file;
+    int code = safetensors_open(path, &file, err);
+    if (code != 0) {
+        return code;
+    }
+    struct reader *r = file.priv;
+    size_t data_bytes = 0;
+    for (size_t i = 0; i < file.n_entries; i++) {
+        data_bytes += slot_bytes(r, &file, i);
+    }
+    r->data = mem_alloc(MEM_OTHER, data_bytes);
+    if (r->data == NULL) {
+        code = err_nomem(err, path, data_bytes);
+    }
+    unsigned char *slot = r->data;
+    for (size_t i = 0; i < file.n_entries && code == 0; i++) {
+        struct safetensors_entry *e = &file.entries[i];
+        code = safetensors_load(&file, e, 0, safetensors_count(e), slot, err);
+        e->data = slot;
+        slot += slot_bytes(r, &file, i);
+    }
+    if (code != 0) {
+        safetensors_fini(&file);
+        return code;
+    }
+    close(r->fd);
+    r->fd = -1;
+    *out = file;
+    return 0;
 }
 
 const struct safetensors_entry *safetensors_find(const struct safetensors_file *f, const char *name)
@@ -403,11 +464,16 @@ const struct safetensors_entry *safetensors_find(const struct safetensors_file *
 
 void safetensors_fini(struct safetensors_file *f)
 {
-    struct buffers *buffers = f->priv;
-    if (buffers != NULL) {
-        mem_free(buffers->names);
-        mem_free(buffers->data);
-        mem_free(buffers);
+    struct reader *r = f->priv;
+    if (r != NULL) {
+        if (r->fd >= 0) {
+            close(r->fd);
+        }
+        mem_free(r->path);
+        mem_free(r->names);
+        mem_free(r->places);
+        mem_free(r->data);
+        mem_free(r);
     }
     mem_free(f->entries);
     *f = (struct safetensors_file){0};
@@ -420,19 +486,10 @@ static const struct dtype *dtype_of(const struct safetensors_entry *e)
     return &dtypes[e->type]; /* the table begins in the order of the enum */
 }
 
-static size_t count_of(const struct safetensors_entry *e)
-{
-    size_t n = 1;
-    for (size_t i = 0; i < e->n_dims; i++) {
-        n *= e->dims[i];
-    }
-    return n;
-}
-
 /* Adds one tensor that begins at data byte *at. Returns 0, or -1 if jansson refuses. */
 static int add_tensor(json_t *root, const struct safetensors_entry *e, size_t *at)
 {
-    const size_t bytes = count_of(e) * dtype_of(e)->size;
+    const size_t bytes = safetensors_count(e) * dtype_of(e)->size;
     json_t *shape = json_array();
     int status = shape == NULL ? -1 : 0;
     for (size_t i = 0; status == 0 && i < e->n_dims; i++) {
@@ -446,6 +503,25 @@ static int add_tensor(json_t *root, const struct safetensors_entry *e, size_t *a
                               "data_offsets", (json_int_t)*at, (json_int_t)(*at + bytes));
     *at += bytes;
     return json_object_set_new(root, e->name, value);
+}
+
+/* Writes one tensor's elements: from memory, or piece by piece as `fill` makes them. Returns 0, or -1
+ * if the file does not take them. */
+static int write_tensor(FILE *fp, const struct safetensors_entry *e)
+{
+    const size_t n = safetensors_count(e), size = dtype_of(e)->size;
+    if (e->fill == NULL) {
+        return bytes_write(fp, e->data, size, n);
+    }
+    _Alignas(double) unsigned char piece[SAFETENSORS_PIECE * sizeof(double)];
+    for (size_t first = 0; first < n; first += SAFETENSORS_PIECE) {
+        const size_t m = n - first < SAFETENSORS_PIECE ? n - first : SAFETENSORS_PIECE;
+        e->fill(e->data, first, m, piece);
+        if (bytes_write(fp, piece, size, m) != 0) {
+            return -1;
+        }
+    }
+    return 0;
 }
 
 /* The header as a JSON tree, or NULL with err set. Tensors of 8-byte elements come first. */
@@ -526,7 +602,7 @@ int safetensors_write(const char *path, const struct safetensors_entry *entries,
     for (size_t size = 8; size >= 4; size -= 4) {
         for (size_t i = 0; ok && i < n; i++) {
             if (dtype_of(&entries[i])->size == size) {
-                ok = bytes_write(f.fp, entries[i].data, size, count_of(&entries[i])) == 0;
+                ok = write_tensor(f.fp, &entries[i]) == 0;
             }
         }
     }
