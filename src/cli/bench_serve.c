@@ -154,7 +154,7 @@ static int should_stop(void *ctx)
 
 static int say_ready(const struct serving *v, const struct session *s, struct err *err)
 {
-    struct bench_step_ready ready = {.expected_bytes = session_expected_process_bytes(s),
+    struct bench_step_ready ready = {.expected_bytes = session_memory_expected(&s->memory),
                                      .n_threads = s->n_threads};
     (void)snprintf(ready.isa, sizeof ready.isa, "%s", s->kernels.isa);
     return say(v, &ready, sizeof ready, err);
@@ -164,13 +164,13 @@ static int say_memory(const struct serving *v, const struct session *s, struct e
 {
     struct mem_count count;
     mem_count_get(&count);
-    const struct bench_step_memory m = {.saved_bytes = (double)v->exec->saved_bytes,
-                                        .saved_ratio = (double)s->normal_saved_bytes /
-                                                       (double)v->exec->saved_bytes,
-                                        .planned_peak_bytes = (double)session_planned_peak_bytes(s),
-                                        .live_peak_bytes = (double)count.live_peak_bytes,
-                                        .arena_bytes = (double)v->exec->arena_bytes,
-                                        .process_peak_bytes = (double)sys_peak_bytes()};
+    const struct bench_step_memory m = {
+        .saved_bytes = (double)v->exec->saved_bytes,
+        .saved_ratio = (double)s->normal_saved_bytes / (double)v->exec->saved_bytes,
+        .planned_peak_bytes = (double)session_memory_planned(&s->memory),
+        .live_peak_bytes = (double)count.live_peak_bytes,
+        .arena_bytes = (double)v->exec->arena_bytes,
+        .process_peak_bytes = (double)sys_peak_bytes()};
     return say(v, &m, sizeof m, err);
 }
 

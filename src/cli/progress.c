@@ -37,7 +37,7 @@ void progress_begin(struct progress *p, const struct session *s)
         s->cfg.name, s->cfg.model.name, s->cfg.data.name, s->job.label,
         (unsigned long long)s->job.seed, s->info.n_train, s->batch_size, parts, s->n_threads,
         s->n_threads == 1 ? "" : "s", s->kernels.isa,
-        str_bytes(saved, (double)session_planned_peak_bytes(s)));
+        str_bytes(saved, (double)session_memory_planned(&s->memory)));
 }
 
 void progress_step(struct progress *p, const struct train_step_info *info)

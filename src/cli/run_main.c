@@ -29,7 +29,9 @@ static const char usage[] =
     "  --policy NAME[:key=value,...]  storage policy, instead of the config's; repeatable: run in "
     "turn\n"
     "  --set key=value                override a key of the config; repeatable\n"
-    "  --plan                         print config, network and memory of each run; touch no data\n"
+    "  --plan[=csv]                   print config, network and memory of each run, or the latter "
+    "two\n"
+    "                                 as CSV; touch no data\n"
     "  --evaluate                     test the weights of model.init instead of training\n"
     "  --logits FILE.npy              with --evaluate: write the test images' logits\n"
     "  --force                        overwrite the folders of earlier runs\n"
@@ -96,6 +98,7 @@ struct arguments {
     const char *list, *logits;
     unsigned long job; /* 0: all */
     int plan, evaluate, force, help, version;
+    enum run_plan_form plan_form;
     char *const *configs;
     size_t n_configs;
 };
@@ -127,7 +130,7 @@ static int parse_arguments(int argc, char **argv, struct arguments *a, struct er
     static const struct option options[] = {
         {"policy", required_argument, NULL, OPT_POLICY},
         {"set", required_argument, NULL, OPT_SET},
-        {"plan", no_argument, NULL, OPT_PLAN},
+        {"plan", optional_argument, NULL, OPT_PLAN},
         {"evaluate", no_argument, NULL, OPT_EVALUATE},
         {"logits", required_argument, NULL, OPT_LOGITS},
         {"force", no_argument, NULL, OPT_FORCE},
@@ -156,7 +159,14 @@ static int parse_arguments(int argc, char **argv, struct arguments *a, struct er
                 return err_set(err, ERR_CONFIG, "--job: \"%s\" is not a number from 1", optarg);
             }
             break;
-        case OPT_PLAN: a->plan = 1; break;
+        case OPT_PLAN:
+            a->plan = 1;
+            if (optarg && strcmp(optarg, "csv") != 0) {
+                return err_set(err, ERR_CONFIG, "--plan: unknown form \"%s\"; it is text, or csv",
+                               optarg);
+            }
+            a->plan_form = optarg ? RUN_PLAN_CSV : RUN_PLAN_TEXT;
+            break;
         case OPT_EVALUATE: a->evaluate = 1; break;
         case OPT_LOGITS: a->logits = optarg; break;
         case OPT_FORCE: a->force = 1; break;
@@ -357,17 +367,15 @@ static int evaluate(const struct arguments *a, const struct experiment *x, struc
 
 static int plan(const struct arguments *a, const struct experiment *xs, struct err *err)
 {
-    size_t number = 0;
+    size_t number = 0, printed = 0;
     for (size_t c = 0; c < a->n_configs; c++) {
         for (size_t i = 0; i < xs[c].jobs.n; i++) {
             number++;
             if (a->job && a->job != number) {
                 continue;
             }
-            if (number > 1 && !a->job) {
-                printf("\n");
-            }
-            if (run_plan_write(&xs[c].cfg, &xs[c].jobs.jobs[i], stdout, err)) {
+            if (run_plan_write(&xs[c].cfg, &xs[c].jobs.jobs[i], a->plan_form, printed++ == 0,
+                               stdout, err)) {
                 return (int)err->code;
             }
         }

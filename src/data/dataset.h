@@ -32,6 +32,7 @@ struct dataset_info {
     size_t height, width, channels, classes; /* of the images as they are delivered */
     size_t n_train, n_test; /* after limits; before opening, without limits: the original set's */
     float mean[4], std[4];  /* per channel, of pixels scaled to 0..1 */
+    size_t memory_bytes;    /* what opening will hold in memory, as far as it is known before */
 };
 
 struct dataset;

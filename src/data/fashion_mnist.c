@@ -3,11 +3,14 @@
 
 extern const struct dataset_type dataset_fashion_mnist;
 
+#define FOLDER "/usr/share/datasets/fashion-mnist"
+
 /* Mean and deviation over all 60,000 x 28 x 28 training pixels. */
 static const struct idx_layout layout = {
     .side = 28,
     .classes = 10,
     .n_original = {60000, 10000},
+    .folder = FOLDER,
     .mean = 0.2860f,
     .std = 0.3530f,
 };
@@ -26,7 +29,7 @@ static int fashion_mnist_open(const struct dataset_config *cfg, struct dataset *
 const struct dataset_type dataset_fashion_mnist = {
     .name = "fashion_mnist",
     .summary = "Fashion-MNIST, IDX files: 60,000 + 10,000 grey images, padded to 32x32, 10 classes",
-    .default_path = "/usr/share/datasets/fashion-mnist",
+    .default_path = FOLDER,
     .how_to_get = "install the Debian package dataset-fashion-mnist, or put the four files of "
                   "https://github.com/zalandoresearch/fashion-mnist into a folder",
     .describe = fashion_mnist_describe,

@@ -7,6 +7,7 @@
 #include "data/idx_priv.h"
 
 #include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/file.h"
@@ -66,6 +67,18 @@ static int describe_split(const struct idx_layout *layout, const struct dataset_
     return 0;
 }
 
+/* Labels, and images that are not there as a plain file. */
+static size_t planned_bytes(const struct idx_layout *layout, const struct dataset_config *cfg,
+                            enum data_split split, size_t n)
+{
+    const char *dir = cfg->path != NULL && cfg->path[0] != '\0' ? cfg->path : layout->folder;
+    char path[4096];
+    const int len = dir == NULL ? -1
+                                : snprintf(path, sizeof path, "%s/%s", dir, image_files[split]);
+    const int is_plain = len > 0 && (size_t)len < sizeof path && file_exists(path);
+    return n * (is_plain ? 1 : layout->side * layout->side + 1);
+}
+
 int idx_describe(const struct idx_layout *layout, const struct dataset_config *cfg,
                  struct dataset_info *info, struct err *err)
 {
@@ -86,6 +99,10 @@ int idx_describe(const struct idx_layout *layout, const struct dataset_config *c
     int rc = describe_split(layout, cfg, DATA_TRAIN, &info->n_train, err);
     if (rc == 0) {
         rc = describe_split(layout, cfg, DATA_TEST, &info->n_test, err);
+    }
+    if (rc == 0) {
+        info->memory_bytes = planned_bytes(layout, cfg, DATA_TRAIN, info->n_train) +
+                             planned_bytes(layout, cfg, DATA_TEST, info->n_test);
     }
     return rc;
 }

@@ -14,6 +14,7 @@ struct idx_layout {
     size_t side;          /* height = width in the files */
     size_t classes;       /* 0: the config's, else the largest label + 1 */
     size_t n_original[2]; /* images, by enum data_split */
+    const char *folder;   /* where it is unless data.path says otherwise; NULL: nowhere */
     float mean, std;      /* of the images before padding, pixels scaled to 0..1 */
 };
 

@@ -28,4 +28,6 @@ nn_sources = \
 	src/nn/plan_chain.c \
 	src/nn/plan.h \
 	src/nn/plan_pack.c \
+	src/nn/plan_profile.c \
+	src/nn/plan_profile.h \
 	src/nn/relu_layer.c

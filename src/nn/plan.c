@@ -132,11 +132,8 @@ static int builder_alloc(struct plan_builder *b)
 static void sum_saved(struct plan_builder *b)
 {
     struct plan *p = b->p;
-    if (p->values[0].kept && p->values[0].choice.action == STORE_ENCODE) {
-        struct shape image = plan_shape(b, 0); /* kept beside its code */
-        p->saved_pieces[STORE_PIECE_IMAGE] += shape_bytes(&image);
-    }
-    for (size_t v = 0; v < b->g->n_values; v++) {
+    plan_image_saved(p, b->g, p->saved_pieces);
+    for (size_t v = 1; v < b->g->n_values; v++) {
         const struct plan_value *pv = &p->values[v];
         for (int i = 0; pv->kept && i < STORE_N_PIECES; i++) {
             p->saved_pieces[i] += pv->n_copies * pv->choice.pieces[i];
@@ -199,6 +196,20 @@ void plan_fini(struct plan *p)
     mem_free(p->values);
     mem_free(p->codes);
     *p = (struct plan){0};
+}
+
+void plan_image_saved(const struct plan *p, const struct graph *g, size_t pieces[STORE_N_PIECES])
+{
+    const struct plan_value *pv = &p->values[0];
+    memset(pieces, 0, STORE_N_PIECES * sizeof *pieces);
+    for (int i = 0; pv->kept && i < STORE_N_PIECES; i++) {
+        pieces[i] += pv->n_copies * pv->choice.pieces[i];
+    }
+    if (pv->kept && pv->choice.action == STORE_ENCODE) { /* kept beside its code */
+        struct shape image = g->values[0].shape;
+        image.n = p->n;
+        pieces[STORE_PIECE_IMAGE] += shape_bytes(&image);
+    }
 }
 
 void plan_layer_saved(const struct plan *p, const struct graph *g, const struct layer *l,

@@ -123,6 +123,9 @@ void plan_fini(struct plan *p);
 void plan_layer_saved(const struct plan *p, const struct graph *g, const struct layer *l,
                       size_t pieces[STORE_N_PIECES]);
 
+/* The same for the images, and for a code of them beside. */
+void plan_image_saved(const struct plan *p, const struct graph *g, size_t pieces[STORE_N_PIECES]);
+
 /* Assigns offsets to all buffers (largest first, lowest free place) and fills the peak and extent.
  * Called by plan_make. ERR_NOMEM. */
 int plan_pack(struct plan *p, struct err *err) MUST_USE;

@@ -6,6 +6,9 @@ report_sources = \
 	src/report/csv_write.c \
 	src/report/csv_write.h \
 	src/report/epochs.def \
+	src/report/plan.def \
+	src/report/plan_row.c \
+	src/report/plan_row.h \
 	src/report/record.c \
 	src/report/record.h \
 	src/report/steps.c \

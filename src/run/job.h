@@ -16,7 +16,7 @@ struct job {
     size_t storage; /* index in config.storage */
     uint64_t seed;
     size_t sweep[CONFIG_AXES]; /* index of the value on each of the config's axes */
-    char label[96]; /* storage.label, or the policy's own; behind it the swept values */
+    char label[96];            /* storage.label, or the policy's own; behind it the swept values */
     char dir[JOB_PATH];
 };
 

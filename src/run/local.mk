@@ -2,9 +2,13 @@ run_sources = \
 	src/run/evaluate_run.c \
 	src/run/folder.c \
 	src/run/folder.h \
+	src/run/forecast.c \
+	src/run/forecast.h \
 	src/run/job.c \
 	src/run/job.h \
 	src/run/plan_run.c \
+	src/run/plan_table.c \
+	src/run/plan_table.h \
 	src/run/record_run.c \
 	src/run/record_run.h \
 	src/run/run.h \

@@ -62,10 +62,10 @@ static void write_memory(struct record *r, const struct run_record *rr, const st
     record_count(r, "gradients_bytes", m->gradients);
     record_count(r, "data_bytes", m->data);
     record_count(r, "planned_arena_peak_bytes", m->peak);
-    record_count(r, "planned_peak_bytes", session_planned_peak_bytes(s));
+    record_count(r, "planned_peak_bytes", session_memory_planned(&s->memory));
     record_count(r, "arena_bytes", m->arena);
     record_count(r, "process_base_bytes", m->base);
-    record_count(r, "expected_process_peak_bytes", session_expected_process_bytes(s));
+    record_count(r, "expected_process_peak_bytes", session_memory_expected(&s->memory));
     record_count(r, "normal_saved_bytes", s->normal_saved_bytes);
     record_section_end(r);
     if (rr->saved_bytes > 0) {

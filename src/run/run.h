@@ -40,9 +40,12 @@ int run_train(const struct config *cfg, const struct job *job, int force,
 int run_evaluate(const struct config *cfg, const struct job *job, const char *logits_path,
                  struct eval_result *out, struct err *err) MUST_USE;
 
-/* Resolved config, network and memory of one job, as text. Touches no data. */
-int run_plan_write(const struct config *cfg, const struct job *job, FILE *fp, struct err *err)
-    MUST_USE;
+enum run_plan_form { RUN_PLAN_TEXT, RUN_PLAN_CSV };
+
+/* Resolved config, network and memory of one job, as text; or the rows of plan.def, behind a header
+ * if it is the first. Touches no data and allocates nothing that grows with the batch. */
+int run_plan_write(const struct config *cfg, const struct job *job, enum run_plan_form form,
+                   int is_first, FILE *fp, struct err *err) MUST_USE;
 
 /* Fills a summary row from what a finished or broken job left in its folder. began = 0: the job was
  * refused and left nothing; what the folder holds, if anything, is an earlier run's. */

@@ -3,6 +3,7 @@
 #ifdef _OPENMP
 #include <omp.h>
 #endif
+#include <assert.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -10,7 +11,9 @@
 #include "base/sys.h"
 #include "data/loader.h"
 #include "data/micro_batch.h"
+#include "kernels/gemm.h"
 #include "models/models.h"
+#include "run/forecast.h"
 #include "run/weights.h"
 
 static int parse_augment(struct session *s, struct err *err)
@@ -99,7 +102,7 @@ static int init_graph(struct session *s, struct err *err)
                : 0;
 }
 
-static struct layer_context plan_context(const struct session *s)
+struct layer_context session_context(const struct session *s)
 {
     size_t group = (size_t)s->cfg.train.bn_group;
     return (struct layer_context){.kernels = &s->kernels,
@@ -113,7 +116,7 @@ static int plan_normal(struct session *s, struct err *err)
 {
     struct store normal;
     struct store_params params = store_params_default();
-    struct layer_context context = plan_context(s);
+    struct layer_context context = session_context(s);
     if (store_open(&normal, "normal", &params, &s->kernels, s->n_threads, err)) {
         return (int)err->code;
     }
@@ -128,11 +131,38 @@ static int plan_normal(struct session *s, struct err *err)
     return (int)err->code;
 }
 
+/* The threads' stacks and the matrix library's buffers belong to what the process has before the run,
+ * which is measured: every thread does a product, as it will in the run. */
+static int wake_threads(const struct session *s, struct err *err)
+{
+    enum { SIDE = 64 };
+    const size_t n = 3 * SIDE * SIDE, bytes = (size_t)s->n_threads * n * sizeof(real);
+    real *scratch = mem_alloc_untouched(MEM_OTHER, bytes);
+    if (!scratch) {
+        return err_nomem(err, "starting the threads", bytes);
+    }
+#pragma omp parallel for num_threads(s->n_threads) schedule(static, 1)
+    for (int t = 0; t < s->n_threads; t++) {
+        real *a = scratch + (size_t)t * n, *b = a + SIDE * SIDE, *c = b + SIDE * SIDE;
+        struct gemm_args g = {.m = SIDE,
+                              .n = SIDE,
+                              .k = SIDE,
+                              .a = a,
+                              .lda = SIDE,
+                              .b = b,
+                              .ldb = SIDE,
+                              .c = c,
+                              .ldc = SIDE};
+        gemm_nn(&s->kernels.conv, &g);
+    }
+    mem_free(scratch);
+    return 0;
+}
+
 int session_init(struct session *s, const struct config *cfg, const struct job *job,
                  struct err *err)
 {
     *s = (struct session){.cfg = *cfg, .job = *job};
-    s->memory.base = sys_resident_bytes();
     s->n_threads = cfg->run.threads ? (int)cfg->run.threads : sys_n_cpus();
 #ifdef _OPENMP
     omp_set_dynamic(0);
@@ -154,8 +184,8 @@ int session_init(struct session *s, const struct config *cfg, const struct job *
     const struct store_policy *policy;
     struct store_params params;
     if (kernels_fill(&s->kernels, cfg->kernels.isa, err) ||
-        kernels_set_algorithm(&s->kernels, cfg->kernels.algorithm, err) || init_data(s, err) ||
-        init_graph(s, err) ||
+        kernels_set_algorithm(&s->kernels, cfg->kernels.algorithm, err) || wake_threads(s, err) ||
+        init_data(s, err) || init_graph(s, err) ||
         job_store_params(&cfg->storage[job->storage], &policy, &params, err) ||
         store_open(&s->store, policy->name, &params, &s->kernels, s->n_threads, err) ||
         plan_normal(s, err)) {
@@ -178,12 +208,10 @@ void session_fini(struct session *s)
     *s = (struct session){0};
 }
 
-int session_plan(struct session *s, struct plan *plan, struct err *err)
+size_t session_eval_batch(const struct session *s)
 {
-    struct layer_context context = plan_context(s);
-    struct plan_config pc = {
-        .graph = &s->graph, .store = &s->store, .context = &context, .n = s->micro_batch_size};
-    return plan_make(&pc, plan, err);
+    size_t n = s->info.n_test;
+    return n && n < s->eval_batch_size ? n : s->eval_batch_size;
 }
 
 int session_open_data(struct session *s, struct err *err)
@@ -202,20 +230,13 @@ int session_open_data(struct session *s, struct err *err)
 
 /* --- memory --------------------------------------------------------------------------------- */
 
-size_t session_gradient_bytes(const struct session *s)
+size_t session_memory_planned(const struct session_memory *m)
 {
-    return s->accumulate > 1 ? graph_gradient_bytes(&s->graph) : 0;
-}
-
-size_t session_planned_peak_bytes(const struct session *s)
-{
-    const struct session_memory *m = &s->memory;
     return m->params + m->momentum + m->gradients + m->data + m->peak;
 }
 
-size_t session_expected_process_bytes(const struct session *s)
+size_t session_memory_expected(const struct session_memory *m)
 {
-    const struct session_memory *m = &s->memory;
     return m->base + m->params + m->momentum + m->gradients + m->data + m->arena;
 }
 
@@ -223,7 +244,7 @@ size_t session_expected_process_bytes(const struct session *s)
  * hand. */
 static int check_machine(const struct session *s, struct err *err)
 {
-    size_t need = session_expected_process_bytes(s), have = sys_memory_bytes();
+    size_t need = session_memory_expected(&s->memory), have = sys_memory_bytes();
     if (have && need > have) {
         char a[32], b[32];
         return err_set(err, ERR_NOMEM,
@@ -236,25 +257,30 @@ static int check_machine(const struct session *s, struct err *err)
     return 0;
 }
 
+/* What it will take, before any of it is taken. */
+static int foresee(struct session *s, int training, struct err *err)
+{
+    struct forecast f;
+    if (forecast_make(s, training, &f, err)) {
+        return (int)err->code;
+    }
+    s->memory = f.memory;
+    forecast_fini(&f);
+    return check_machine(s, err);
+}
+
 int session_exec(struct session *s, int training, struct exec *exec, struct err *err)
 {
-    size_t n_test = dataset_size(s->dataset, DATA_TEST);
-    size_t eval = s->eval_batch_size < n_test ? s->eval_batch_size : n_test;
     struct exec_config ec = {.graph = &s->graph,
                              .store = training ? &s->store : NULL,
                              .kernels = &s->kernels,
                              .n_threads = s->n_threads,
                              .batch_size = s->micro_batch_size,
-                             .eval_batch_size = eval,
+                             .eval_batch_size = session_eval_batch(s),
                              .bn_group = (size_t)s->cfg.train.bn_group,
                              .seed = s->job.seed,
                              .label_smoothing = s->cfg.train.label_smoothing};
-    s->memory.params = graph_param_bytes(&s->graph);
-    s->memory.momentum = graph_momentum_bytes(&s->graph);
-    s->memory.gradients = training ? session_gradient_bytes(s) : 0;
-    s->memory.data = s->dataset->memory_bytes + loader_bytes(&s->info, eval, n_test) +
-                     (training ? loader_bytes(&s->info, s->micro_batch_size, s->info.n_train) : 0);
-    if (check_machine(s, err) || graph_alloc_params(&s->graph, err) ||
+    if (foresee(s, training, err) || graph_alloc_params(&s->graph, err) ||
         (s->memory.gradients && graph_alloc_gradients(&s->graph, err))) {
         return (int)err->code;
     }
@@ -265,12 +291,8 @@ int session_exec(struct session *s, int training, struct exec *exec, struct err 
     if (exec_init(exec, &ec, err)) {
         return (int)err->code;
     }
-    s->memory.peak = exec_planned_peak_bytes(exec);
-    s->memory.arena = exec->arena_bytes;
-    if (check_machine(s, err)) {
-        exec_fini(exec);
-        return (int)err->code;
-    }
+    assert(exec->arena_bytes == s->memory.arena);
+    assert(exec_planned_peak_bytes(exec) == s->memory.peak);
     return 0;
 }
 

@@ -22,8 +22,13 @@ struct session_memory {
     size_t data;             /* batches of the loaders, data sets held in memory */
     size_t peak;             /* highest sum of live buffers in the arena */
     size_t arena;            /* the arena's extent */
-    size_t base;             /* resident before anything of this was allocated */
+    size_t base;             /* resident before any of this: program, libraries, stacks, plans */
 };
+
+/* planned_peak_bytes: parameters, momentum, summed gradients, data, and the arena's live peak. */
+size_t session_memory_planned(const struct session_memory *m);
+/* What the process's high-water mark should come to. */
+size_t session_memory_expected(const struct session_memory *m);
 
 struct session {
     struct config cfg;
@@ -38,8 +43,8 @@ struct session {
     struct kernels kernels;
     struct graph graph;
     struct store store;
-    size_t normal_saved_bytes; /* what `normal` saves for this network and whole batch */
-    struct session_memory memory;
+    size_t normal_saved_bytes;    /* what `normal` saves for this network and whole batch */
+    struct session_memory memory; /* filled by session_exec */
 };
 
 /* Builds all that needs no data: checks the config's meaning, kernels, network, policy. Sets the
@@ -48,8 +53,11 @@ int session_init(struct session *s, const struct config *cfg, const struct job *
                  struct err *err) MUST_USE;
 void session_fini(struct session *s);
 
-/* The training plan for the config's (micro-)batch size (for --plan, and what session_exec will use). */
-int session_plan(struct session *s, struct plan *plan, struct err *err) MUST_USE;
+/* The plans' context: kernels, threads, batch-norm's groups. */
+struct layer_context session_context(const struct session *s);
+
+/* Images of an evaluation batch: no more than there are, as far as that is known. */
+size_t session_eval_batch(const struct session *s);
 
 /* Opens and checks the data set; clips nothing: a batch larger than the set is ERR_CONFIG. */
 int session_open_data(struct session *s, struct err *err) MUST_USE;
@@ -61,13 +69,5 @@ int session_exec(struct session *s, int training, struct exec *exec, struct err 
 /* The trainer's settings from the config. */
 int session_train_config(const struct session *s, struct exec *exec, struct train_config *out,
                          struct err *err) MUST_USE;
-
-/* Where gradients are summed over micro-batches: one value per weight; 0 without train.accumulate. */
-size_t session_gradient_bytes(const struct session *s);
-
-/* planned_peak_bytes: parameters, momentum, summed gradients, data, and the arena's live peak. */
-size_t session_planned_peak_bytes(const struct session *s);
-/* What the process's high-water mark should come to. */
-size_t session_expected_process_bytes(const struct session *s);
 
 #endif

@@ -122,7 +122,7 @@ static void fill_row(const struct writer *w, const struct train_epoch_info *info
         row->saved_bytes = (double)info->saved_bytes;
         row->saved_ratio = (double)s->normal_saved_bytes / (double)info->saved_bytes;
     }
-    row->planned_peak_bytes = (double)session_planned_peak_bytes(s);
+    row->planned_peak_bytes = (double)session_memory_planned(&s->memory);
     row->live_peak_bytes = (double)info->live_peak_bytes;
     row->arena_bytes = (double)w->arena_bytes;
     size_t peak = sys_peak_bytes();

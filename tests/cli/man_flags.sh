@@ -27,27 +27,29 @@ for source in "$srcdir"/src/cli/*_main.c; do
     name=division-$(basename "$source" _main.c)
     page=$srcdir/man/$name.1
     programs=$((programs + 1))
-    # "name" or "name ARG": the rows of getopt's table.
+    # "name", "name ARG" or "name[=ARG]": the rows of getopt's table.
     sed -n 's/^ *{"\([a-z-]*\)", required_argument,.*/\1 ARG/p
+        s/^ *{"\([a-z-]*\)", optional_argument,.*/\1[=ARG]/p
         s/^ *{"\([a-z-]*\)", no_argument,.*/\1/p' "$source" | sort -u >"$work/options"
     test -s "$work/options" || {
         echo "$source: no options found"
         status=1
     }
     sed -n 's/^\.It Fl \\-\([a-z-]*\) Ar .*/\1 ARG/p
+        s/^\.It Fl \\-\([a-z-]*\) Ns Op = .*/\1[=ARG]/p
         s/^\.It Fl \\-\([a-z-]*\)$/\1/p' "$page" | sort -u >"$work/manual"
     both "man/$name.1" "$work/options" "$work/manual"
 
     # In the synopsis options may stand several to a line.
     sed -n '/^\.Sh SYNOPSIS/,/^\.Sh DESCRIPTION/p' "$page" | grep -o 'Fl \\-[a-z-]*' |
         sed 's/.*\\-//' | sort -u >"$work/synopsis"
-    sed 's/ ARG//' "$work/options" | sort -u >"$work/names"
+    sed 's/ ARG//; s/\[.*//' "$work/options" | sort -u >"$work/names"
     both "synopsis of man/$name.1" "$work/names" "$work/synopsis"
 
     # The lines of --help that begin with options: "  --name ARG  text" or "  --name, --name".
     "$builddir/$name" --help | sed -n 's/^  \(--[a-z].*\)/\1/p' |
         sed 's/  .*//; s/, --/\n--/g' |
-        sed -n 's/^--\([a-z-]*\) .*/\1 ARG/p; s/^--\([a-z-]*\)$/\1/p' | sort -u >"$work/help"
+        sed -n 's/^--\([a-z-]*\) .*/\1 ARG/p; s/^--\([a-z-]*\)\[=.*/\1[=ARG]/p; s/^--\([a-z-]*\)$/\1/p' | sort -u >"$work/help"
     both "$name --help" "$work/options" "$work/help"
 
     if command -v mandoc >/dev/null 2>&1; then

@@ -1,6 +1,6 @@
 #!/bin/sh
 # The manual says what the tables say: every key of config.def stands in division-config(5) and every
-# column of epochs.def and steps.def in division-results(5), with the row's type, range, default and
+# column of epochs.def, steps.def and plan.def in division-results(5), with the row's type, range, default and
 # help text; and no entry is there whose row is gone.
 set -eu
 
@@ -96,6 +96,7 @@ check()
 check src/config/config.def man/division-config.5 ""
 check src/report/epochs.def man/division-results.5 EPOCHS.CSV
 check src/report/steps.def man/division-results.5 STEPS.CSV
+check src/report/plan.def man/division-results.5 "PLAN COLUMNS"
 
 # The keys of run.yaml, as the source writes them.
 for key in $(sed -n 's/.*record_[a-z]*(&\{0,1\}r, "\([a-z0-9_]*\)".*/\1/p' src/run/record_run.c); do
