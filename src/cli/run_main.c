@@ -29,9 +29,9 @@ static const char usage[] =
     "  --policy NAME[:key=value,...]  storage policy, instead of the config's; repeatable: run in "
     "turn\n"
     "  --set key=value                override a key of the config; repeatable\n"
-    "  --plan[=csv]                   print config, network and memory of each run, or the latter "
-    "two\n"
-    "                                 as CSV; touch no data\n"
+    "  --plan[=csv|table]             print config, network and memory of each run; csv: as figures;"
+    "\n"
+    "                                 table: one line per run; touch no data\n"
     "  --evaluate                     test the weights of model.init instead of training\n"
     "  --logits FILE.npy              with --evaluate: write the test images' logits\n"
     "  --force                        overwrite the folders of earlier runs\n"
@@ -161,11 +161,17 @@ static int parse_arguments(int argc, char **argv, struct arguments *a, struct er
             break;
         case OPT_PLAN:
             a->plan = 1;
-            if (optarg && strcmp(optarg, "csv") != 0) {
-                return err_set(err, ERR_CONFIG, "--plan: unknown form \"%s\"; it is text, or csv",
+            if (!optarg) {
+                a->plan_form = RUN_PLAN_TEXT;
+            } else if (strcmp(optarg, "csv") == 0) {
+                a->plan_form = RUN_PLAN_CSV;
+            } else if (strcmp(optarg, "table") == 0) {
+                a->plan_form = RUN_PLAN_TABLE;
+            } else {
+                return err_set(err, ERR_CONFIG,
+                               "--plan: unknown form \"%s\"; it is nothing (text), csv or table",
                                optarg);
             }
-            a->plan_form = optarg ? RUN_PLAN_CSV : RUN_PLAN_TEXT;
             break;
         case OPT_EVALUATE: a->evaluate = 1; break;
         case OPT_LOGITS: a->logits = optarg; break;
@@ -365,6 +371,29 @@ static int evaluate(const struct arguments *a, const struct experiment *x, struc
     return fflush(stdout) == 0 ? 0 : err_set(err, ERR_IO, "cannot write to standard output");
 }
 
+/* One line per run. */
+static int plan_table(const struct arguments *a, const struct experiment *xs, size_t n_jobs,
+                      struct err *err)
+{
+    size_t number = 0, n = 0;
+    struct plan_row *rows = mem_calloc(MEM_OTHER, n_jobs, sizeof *rows);
+    if (!rows) {
+        return err_nomem(err, "the table of runs", n_jobs * sizeof *rows);
+    }
+    for (size_t c = 0; c < a->n_configs && !err->code; c++) {
+        for (size_t i = 0; i < xs[c].jobs.n && !err->code; i++) {
+            if (!a->job || a->job == ++number) {
+                (void)!run_plan_total(&xs[c].cfg, &xs[c].jobs.jobs[i], &rows[n++], err);
+            }
+        }
+    }
+    if (!err->code) {
+        (void)!run_plan_totals_write(rows, n, stdout, err);
+    }
+    mem_free(rows);
+    return (int)err->code;
+}
+
 static int plan(const struct arguments *a, const struct experiment *xs, struct err *err)
 {
     size_t number = 0, printed = 0;
@@ -424,7 +453,11 @@ static int run_experiments(const struct arguments *a, char **argv)
         n_jobs += xs[c].jobs.n;
     }
     if (a->plan) {
-        (void)!plan(a, xs, &err);
+        if (a->plan_form == RUN_PLAN_TABLE) {
+            (void)!plan_table(a, xs, n_jobs, &err);
+        } else {
+            (void)!plan(a, xs, &err);
+        }
     } else if (a->evaluate && n_jobs != 1) {
         (void)!err_set(&err, ERR_CONFIG,
                        "--evaluate takes one config with one policy and one seed, found %zu runs",

@@ -9,6 +9,7 @@ run_sources = \
 	src/run/plan_run.c \
 	src/run/plan_table.c \
 	src/run/plan_table.h \
+	src/run/plan_totals.c \
 	src/run/record_run.c \
 	src/run/record_run.h \
 	src/run/run.h \

@@ -81,6 +81,22 @@ static void start_row(struct plan_row *row, const struct session *s, const char 
     row->scope = scope;
 }
 
+/* The two definitions of the paper's memory tables, as read off its published code: what is
+ * allocated between forward and backward beyond the model, and that with weights, gradients and
+ * momentum and a second copy of the images. The loss keeps its log-probabilities, a number per class
+ * and image. */
+static void set_paper_bytes(struct plan_row *row, const struct session *s)
+{
+    const struct graph *g = &s->graph;
+    const struct shape *image = &g->values[0].shape, *logits = &g->values[g->output].shape;
+    const double n = (double)s->batch_size;
+    const double trainable = (double)graph_n_weights(g) * sizeof(real);
+    row->paper_activation_bytes = row->saved_bytes +
+                                  n * (double)(logits->h * logits->w * logits->c) * sizeof(real);
+    row->paper_total_bytes = row->paper_activation_bytes + row->weights_bytes + 2 * trainable +
+                             n * (double)(image->h * image->w * image->c) * sizeof(real);
+}
+
 static void fill_total(struct plan_row *row, struct plan_text *text, const struct session *s,
                        const struct forecast *f)
 {
@@ -92,6 +108,7 @@ static void fill_total(struct plan_row *row, struct plan_text *text, const struc
     row->saved_ratio = (double)s->normal_saved_bytes / (double)f->train.saved_bytes;
     row->weights_bytes = (double)m->params;
     row->momentum_bytes = (double)m->momentum;
+    set_paper_bytes(row, s);
     row->gradient_sums_bytes = (double)m->gradients;
     set_peak(row, text, s, f, f->highest->peak_step);
     row->data_bytes = (double)m->data;

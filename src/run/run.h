@@ -15,6 +15,7 @@
 #include "base/err.h"
 #include "config/config.h"
 #include "report/columns.h"
+#include "report/plan_row.h"
 #include "report/summary.h"
 #include "run/job.h"
 #include "run/session.h"
@@ -40,12 +41,20 @@ int run_train(const struct config *cfg, const struct job *job, int force,
 int run_evaluate(const struct config *cfg, const struct job *job, const char *logits_path,
                  struct eval_result *out, struct err *err) MUST_USE;
 
-enum run_plan_form { RUN_PLAN_TEXT, RUN_PLAN_CSV };
+enum run_plan_form { RUN_PLAN_TEXT, RUN_PLAN_CSV, RUN_PLAN_TABLE };
 
 /* Resolved config, network and memory of one job, as text; or the rows of plan.def, behind a header
  * if it is the first. Touches no data and allocates nothing that grows with the batch. */
 int run_plan_write(const struct config *cfg, const struct job *job, enum run_plan_form form,
                    int is_first, FILE *fp, struct err *err) MUST_USE;
+
+/* The row of the whole job alone; its texts are cfg's and job's. */
+int run_plan_total(const struct config *cfg, const struct job *job, struct plan_row *row,
+                   struct err *err) MUST_USE;
+
+/* The rows of several jobs as a table for reading. */
+int run_plan_totals_write(const struct plan_row *rows, size_t n, FILE *fp,
+                          struct err *err) MUST_USE;
 
 /* Fills a summary row from what a finished or broken job left in its folder. began = 0: the job was
  * refused and left nothing; what the folder holds, if anything, is an earlier run's. */

@@ -8,6 +8,7 @@ division_run_tests = \
 	tests/cli/determinism.sh \
 	tests/cli/errors.sh \
 	tests/cli/man_flags.sh \
+	tests/cli/paper_memory.sh \
 	tests/cli/plan.sh \
 	tests/cli/run.sh
 TESTS += $(division_run_tests)
