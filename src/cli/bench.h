@@ -8,6 +8,7 @@
 #include "base/err.h"
 #include "config/config.h"
 #include "report/columns.h"
+#include "run/job.h"
 #include "tensor/tensor.h"
 
 extern const char bench_program[];
@@ -29,9 +30,15 @@ struct bench_options {
     int csv;
 };
 
-/* The config that the options mean: made-up images, the network in the form for their size, no
- * policy but normal. ERR_CONFIG. */
-int bench_config(const struct bench_options *o, struct config *cfg, struct err *err) MUST_USE;
+/* The config that the options mean: made-up images, the network in the form for their size, that
+ * policy alone (NULL: normal). ERR_CONFIG. */
+int bench_config(const struct bench_options *o, const char *policy, struct config *cfg,
+                 struct err *err) MUST_USE;
+
+/* The same, and its one job. Each policy is a list of its own: the same one may be measured
+ * twice. */
+int bench_job(const struct bench_options *o, const char *policy, struct config *cfg,
+              struct job *job, struct err *err) MUST_USE;
 
 /* Tells OpenMP how many threads the config wants; returns that. */
 int bench_set_threads(const struct config *cfg);
@@ -39,6 +46,7 @@ int bench_set_threads(const struct config *cfg);
 /* --- the commands: 0 or the exit status; err says why, unless a child has ---------------------- */
 
 int bench_step(const struct bench_options *o, struct err *err) MUST_USE;
+int bench_codec(const struct bench_options *o, struct err *err) MUST_USE;
 
 /* --- repetitions ---------------------------------------------------------------------------- */
 
@@ -54,10 +62,19 @@ struct bench_spread bench_spread_of(double *v, size_t n);
  * was running, or the repetitions are too short. */
 void bench_warn_noise(const char *what, const struct bench_spread *s);
 
-/* Calls call(ctx) `warmup` times, then measures seconds [repetitions] of one call. Of calls that
- * are too short for the clock each repetition is as many as take 20 ms, found by doubling. */
-void bench_repeat(void (*call)(void *ctx), void *ctx, size_t warmup, size_t repetitions,
-                  double *seconds);
+/* Time that passes, or time that this process's threads compute, which other programs do not lengthen. */
+enum bench_clock { BENCH_CLOCK_WALL, BENCH_CLOCK_CPU };
+
+/* Calls call(ctx) `warmup` times, then finds by doubling how many calls take 20 ms: shorter
+ * repetitions say more of the clock than of the call. */
+size_t bench_calls(void (*call)(void *ctx), void *ctx, size_t warmup);
+
+/* Seconds that one call takes, on average over n of them. */
+double bench_time(enum bench_clock clock, void (*call)(void *ctx), void *ctx, size_t n);
+
+/* Cycles per second of this core now: one addition of a chain of them takes one cycle on any
+ * processor of today. (The time-stamp counter runs at a rate of its own.) */
+double bench_core_hz(void);
 
 /* --- tables --------------------------------------------------------------------------------- */
 

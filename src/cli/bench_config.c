@@ -46,7 +46,8 @@ static int set_form(struct config *cfg, const char *size, struct err *err)
                : 0;
 }
 
-int bench_config(const struct bench_options *o, struct config *cfg, struct err *err)
+int bench_config(const struct bench_options *o, const char *policy, struct config *cfg,
+                 struct err *err)
 {
     config_defaults(cfg);
     if (set(cfg, "--model", "model.name", o->model, err) ||
@@ -57,7 +58,7 @@ int bench_config(const struct bench_options *o, struct config *cfg, struct err *
         set(cfg, "--isa", "kernels.isa", o->isa, err) ||
         set(cfg, "", "data.name", "synthetic", err) || set(cfg, "", "data.augment", "[]", err) ||
         set(cfg, "", "train.lr", "0.001", err) || set(cfg, "", "train.schedule", "constant", err) ||
-        set_form(cfg, o->size, err)) {
+        set_form(cfg, o->size, err) || (policy && config_set_policy(cfg, policy, 0, err))) {
         return (int)err->code;
     }
     for (size_t i = 0; i < o->n_settings; i++) {
@@ -66,6 +67,22 @@ int bench_config(const struct bench_options *o, struct config *cfg, struct err *
         }
     }
     return 0;
+}
+
+int bench_job(const struct bench_options *o, const char *policy, struct config *cfg,
+              struct job *job, struct err *err)
+{
+    struct job_list jobs;
+    if (bench_config(o, policy, cfg, err) || job_list_make(cfg, &jobs, err)) {
+        return (int)err->code;
+    }
+    if (jobs.n != 1) {
+        (void)err_set(err, ERR_CONFIG,
+                      "--set: expected one seed and one value of each key, found %zu runs", jobs.n);
+    }
+    *job = jobs.jobs[0];
+    job_list_fini(&jobs);
+    return (int)err->code;
 }
 
 int bench_set_threads(const struct config *cfg)

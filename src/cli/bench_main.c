@@ -15,19 +15,30 @@
 const char bench_program[] = "division-bench";
 
 static const char usage[] =
-    "usage: division-bench step [options]\n"
-    "Measures whole training steps of a network on made-up images under each policy: images per\n"
-    "second, where the time goes, memory.\n"
+    "usage: division-bench COMMAND [options]\n"
+    "Measures speed on this machine: warm-up, repetitions, median and spread.\n"
     "\n"
+    "  step    whole training steps of a network on made-up images under each policy: images per\n"
+    "          second, where the time goes, memory\n"
+    "  codec   encoding and decoding of a map that fits into a core's cache: cycles per value, "
+    "and\n"
+    "          bytes per second against memcpy\n"
+    "\n"
+    "step:\n"
     "  --model NAME                   network (default resnet18)\n"
     "  --batch N                      images per step (default 128)\n"
     "  --size N                       height and width of the images (default 32, or 224 for\n"
     "                                 networks that have no form for small images)\n"
-    "  --policy NAME[:key=value,...]  storage policy (default normal); repeatable: they take "
-    "turns\n"
     "  --algorithm NAME               convolutions: auto, direct, im2col, igemm, winograd\n"
+    "step, codec:\n"
+    "  --policy NAME[:key=value,...]  storage policy; repeatable: they take turns (default: step\n"
+    "                                 normal, codec all that encode)\n"
+    "codec:\n"
+    "  --shape NxHxWxC                of the map (default one 32x32x32 image per thread)\n"
+    "all:\n"
     "  --set key=value                any other key of division-config(5); repeatable\n"
-    "  --threads N                    0: one for every processor this process may use\n"
+    "  --threads N                    default 0: one for every processor this process may use;\n"
+    "                                 codec: 1\n"
     "  --isa NAME                     auto, ref, base, avx2 or avx512\n"
     "  --repetitions N                measurements, of which the median counts (default 10)\n"
     "  --warmup N                     steps or calls before them (default 2)\n"
@@ -44,6 +55,7 @@ enum option_id { /* beyond any character */
                  OPTION_SIZE,
                  OPTION_POLICY,
                  OPTION_ALGORITHM,
+                 OPTION_SHAPE,
                  OPTION_SET,
                  OPTION_THREADS,
                  OPTION_ISA,
@@ -60,6 +72,7 @@ static const struct option options[] = {
     {"size", required_argument, NULL, OPTION_SIZE},
     {"policy", required_argument, NULL, OPTION_POLICY},
     {"algorithm", required_argument, NULL, OPTION_ALGORITHM},
+    {"shape", required_argument, NULL, OPTION_SHAPE},
     {"set", required_argument, NULL, OPTION_SET},
     {"threads", required_argument, NULL, OPTION_THREADS},
     {"isa", required_argument, NULL, OPTION_ISA},
@@ -84,6 +97,7 @@ static const struct command {
      BIT(OPTION_MODEL) | BIT(OPTION_BATCH) | BIT(OPTION_SIZE) | BIT(OPTION_POLICY) |
          BIT(OPTION_ALGORITHM),
      0, bench_step},
+    {"codec", BIT(OPTION_POLICY) | BIT(OPTION_SHAPE), 0, bench_codec},
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 
@@ -111,6 +125,30 @@ static int parse_count(const char *name, const char *text, size_t min, size_t *o
     return 0;
 }
 
+/* "NxHxWxC". */
+static int parse_shape(const char *name, const char *text, struct shape *out, struct err *err)
+{
+    enum { LARGEST = 65536 };
+    size_t dims[4], n = 0;
+    const char *at = text;
+    for (; n < 4 && *at >= '0' && *at <= '9'; n++) {
+        char *end;
+        dims[n] = strtoul(at, &end, 10);
+        if (dims[n] == 0 || dims[n] > LARGEST) {
+            break;
+        }
+        at = *end == 'x' && n < 3 ? end + 1 : end;
+    }
+    if (n != 4 || *at != '\0') {
+        return err_set(err, ERR_CONFIG,
+                       "--%s '%s': expected images, height, width and channels from 1 to %d, as in "
+                       "1x32x32x64",
+                       name, text, LARGEST);
+    }
+    *out = (struct shape){.n = dims[0], .h = dims[1], .w = dims[2], .c = dims[3]};
+    return 0;
+}
+
 static int add(const char **list, size_t *n, size_t max, const char *name, const char *value,
                struct err *err)
 {
@@ -133,6 +171,7 @@ static int parse_option(struct arguments *a, const struct option *option, const 
     case OPTION_POLICY:
         return add(o->policies, &o->n_policies, CONFIG_LIST, option->name, text, err);
     case OPTION_ALGORITHM: o->algorithm = text; return 0;
+    case OPTION_SHAPE: return parse_shape(option->name, text, &o->shape, err);
     case OPTION_SET:
         return add(o->settings, &o->n_settings, BENCH_MAX_SETTINGS, option->name, text, err);
     case OPTION_THREADS: o->threads = text; return 0;

@@ -2,6 +2,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "base/sys.h"
 #include "cli/bench.h"
@@ -38,25 +39,71 @@ void bench_warn_noise(const char *what, const struct bench_spread *s)
     }
 }
 
-static double time_calls(void (*call)(void *ctx), void *ctx, size_t n)
+static double now_s(enum bench_clock clock)
 {
-    const double start = sys_now_s();
+    struct timespec t;
+    if (clock == BENCH_CLOCK_WALL || clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t) != 0) {
+        return sys_now_s();
+    }
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+double bench_time(enum bench_clock clock, void (*call)(void *ctx), void *ctx, size_t n)
+{
+    const double start = now_s(clock);
     for (size_t i = 0; i < n; i++) {
         call(ctx);
     }
-    return sys_now_s() - start;
+    return (now_s(clock) - start) / (double)n;
 }
 
-void bench_repeat(void (*call)(void *ctx), void *ctx, size_t warmup, size_t repetitions,
-                  double *seconds)
+size_t bench_calls(void (*call)(void *ctx), void *ctx, size_t warmup)
 {
     static const double shortest_s = 0.02;
     size_t n = 1;
-    (void)time_calls(call, ctx, warmup);
-    while (time_calls(call, ctx, n) < shortest_s) {
+    for (size_t i = 0; i < warmup; i++) {
+        call(ctx);
+    }
+    while (bench_time(BENCH_CLOCK_WALL, call, ctx, n) * (double)n < shortest_s) {
         n *= 2;
     }
-    for (size_t i = 0; i < repetitions; i++) {
-        seconds[i] = time_calls(call, ctx, n) / (double)n;
+    return n;
+}
+
+/* Waits for x, for the compiler: it can neither fold additions nor move them. */
+static inline size_t opaque(size_t x)
+{
+    __asm__ volatile("" : "+r"(x));
+    return x;
+}
+
+/* Seconds of n dependent additions, n a multiple of 8: written out, so that the loop's own work
+ * hides behind them. */
+static double time_additions(size_t n)
+{
+    const size_t one = opaque(1);
+    size_t sum = 0;
+    const double start = now_s(BENCH_CLOCK_CPU);
+    for (size_t i = 0; i < n; i += 8) {
+        sum = opaque(sum + one);
+        sum = opaque(sum + one);
+        sum = opaque(sum + one);
+        sum = opaque(sum + one);
+        sum = opaque(sum + one);
+        sum = opaque(sum + one);
+        sum = opaque(sum + one);
+        sum = opaque(sum + one);
     }
+    return now_s(BENCH_CLOCK_CPU) - start;
+}
+
+double bench_core_hz(void)
+{
+    enum { ADDITIONS = 1 << 20, TRIES = 5 };
+    double best = 0;
+    for (int i = 0; i < TRIES; i++) { /* the fastest was interrupted least */
+        const double hz = ADDITIONS / time_additions(ADDITIONS);
+        best = hz > best ? hz : best;
+    }
+    return best;
 }

@@ -72,28 +72,19 @@ struct measured {
 
 /* --- setting up ----------------------------------------------------------------------------- */
 
-/* The config of the option's i-th policy. Each has its own list of jobs: the same policy may be
- * measured twice, which tells how far two measurements of one thing lie apart. */
-static int make_policy(const struct bench_options *o, const char *spec, struct measured *m,
+/* As long as it is measured: epochs of a few steps, no evaluation. */
+static int make_policy(const struct bench_options *o, const char *policy, struct measured *m,
                        struct err *err)
 {
     enum { STEPS_PER_EPOCH = 64 };
     struct config *cfg = &m->child.cfg;
-    char text[128];
-    struct job_list jobs;
-    if (bench_config(o, cfg, err)) {
+    if (bench_job(o, policy, cfg, &m->child.job, err)) {
         return (int)err->code;
     }
-    (void)snprintf(text, sizeof text, "data.limit=%lld",
-                   (long long)(cfg->train.batch_size * STEPS_PER_EPOCH));
-    if (config_set(cfg, text, err) || config_set(cfg, "data.test_limit=1", err) ||
-        config_set(cfg, "train.epochs=1000000", err) ||
-        config_set(cfg, "train.eval_every=1000000", err) ||
-        (spec && config_set_policy(cfg, spec, 0, err)) || job_list_make(cfg, &jobs, err)) {
-        return (int)err->code;
-    }
-    m->child.job = jobs.jobs[0];
-    job_list_fini(&jobs);
+    cfg->data.limit = cfg->train.batch_size * STEPS_PER_EPOCH;
+    cfg->data.test_limit = 1;
+    cfg->train.epochs = cfg->train.eval_every = 1000000;
+    cfg->train.max_steps = 0;
     return 0;
 }
 

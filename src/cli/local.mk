@@ -24,6 +24,7 @@ division_bench_SOURCES = \
 	$(cli_sources) \
 	src/cli/bench.h \
 	src/cli/bench_child.c \
+	src/cli/bench_codec.c \
 	src/cli/bench_config.c \
 	src/cli/bench_main.c \
 	src/cli/bench_repeat.c \

@@ -72,7 +72,43 @@ works "$bench" step --model resnet20 --batch 4 --size 8 --repetitions 2 --warmup
     --policy normal --policy normal --algorithm im2col --isa base --set storage.label=mine
 has "$out" '^resnet20, 8 px, batch 4: medians of 2 repetitions; 1 thread, base, '
 has "$out" '^policy +images +p10 +p90 +vs first +step +forward +backward +encode +decode '
-same "rows of the same policy" 2 "$(grep -c '^normal ' "$out")"
+same "rows of the same policy" 2 "$(grep -c '^mine ' "$out")"
+
+# --- codec ---------------------------------------------------------------------------------------
+
+works "$bench" codec --repetitions 2 --warmup 0 --shape 1x8x8x16 --csv --policy fixed \
+    --policy division:bits=4
+cp "$out" codec.csv
+numbers_in codec.csv n h w c threads repetitions core_ghz memcpy_gb_per_s bits_per_value \
+    encode_cycles encode_cycles_p10 encode_cycles_p90 decode_cycles decode_cycles_p10 \
+    decode_cycles_p90 both_cycles encode_gb_per_s encode_vs_memcpy decode_gb_per_s decode_vs_memcpy
+same "policies" "fixed division-B8-Q4" "$(column codec.csv policy | xargs)"
+# 8 x 8 pixels: 2 bits and 2 bf16 of range, 4 bits and 3 bf16.
+same "bits per value" "2.5 4.75" "$(column codec.csv bits_per_value | xargs)"
+same "shape" "1,8,8,16,1" "$(awk -F, 'NR == 2 { print $2 "," $3 "," $4 "," $5 "," $6 }' codec.csv)"
+# Cycles, seconds and clock are of one piece: 4 bytes per value at core_ghz. (Medians of two.)
+for row in 1 2; do
+    true_that "$(field codec.csv core_ghz $row) > 0.1 && $(field codec.csv core_ghz $row) < 10" \
+        "clock"
+    true_that "$(field codec.csv encode_cycles $row) + $(field codec.csv decode_cycles $row) - \
+        $(field codec.csv both_cycles $row) < 1e-4" "row $row: both"
+done
+# Without --policy: all that encode; keeping by reference and recomputing are none of them.
+works "$bench" codec --repetitions 1 --warmup 0 --shape 2x8x8x16 --threads 2
+has "$out" '^a map of 2x8x8x16, 8.00 KiB: medians of 1 repetitions; memcpy [0-9.]+ GB/s, core clock '
+has "$out" '^fixed +2\.500 '
+has "$out" '^division '
+has_not "$out" '^(normal|checkpoint)'
+for policy in normal checkpoint; do
+    fails_with 2 "policy $policy: .* keeps no code .*division-bench step measures it" \
+        "$bench" codec --policy $policy
+done
+fails_with 2 'does not take it' "$bench" codec --policy division:group=256
+fails_with 2 '--model: codec does not take it' "$bench" codec --model resnet18
+fails_with 2 '--shape: step does not take it' "$bench" step --shape 1x1x1x1
+for shape in 1x2x3 1x2x3x 0x1x1x1 1x1x1x1x1 axbxcxd 1x1x1x99999999999999999999; do
+    fails_with 2 "--shape '$shape': expected images, height" "$bench" codec --shape $shape
+done
 
 # --- usage ---------------------------------------------------------------------------------------
 
