@@ -35,7 +35,10 @@ struct bench_options {
 int bench_config(const struct bench_options *o, const char *policy, struct config *cfg,
                  struct err *err) MUST_USE;
 
-/* The same, and its one job. Each policy is a list of its own: the same one may be measured
+/* The options that are config keys, over any config: first the flags, then --set. */
+int bench_override(const struct bench_options *o, struct config *cfg, struct err *err) MUST_USE;
+
+/* bench_config, and its one job. Each policy is a list of its own: the same one may be measured
  * twice. */
 int bench_job(const struct bench_options *o, const char *policy, struct config *cfg,
               struct job *job, struct err *err) MUST_USE;
@@ -46,7 +49,9 @@ int bench_set_threads(const struct config *cfg);
 /* --- the commands: 0 or the exit status; err says why, unless a child has ---------------------- */
 
 int bench_step(const struct bench_options *o, struct err *err) MUST_USE;
+int bench_kernels(const struct bench_options *o, struct err *err) MUST_USE;
 int bench_codec(const struct bench_options *o, struct err *err) MUST_USE;
+int bench_data(const struct bench_options *o, struct err *err) MUST_USE;
 
 /* --- repetitions ---------------------------------------------------------------------------- */
 

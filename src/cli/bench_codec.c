@@ -179,36 +179,40 @@ static void close_coder(struct coder *c)
     *c = (struct coder){0};
 }
 
+/* One more policy. One that cannot be measured is an error where it was asked for. */
+static int add_coder(struct bench *b, const char *spec, int asked_for, struct err *err)
+{
+    struct coder *c = &b->coders[b->n_coders];
+    if (open_coder(b, spec, c, err)) {
+        close_coder(c);
+        return (int)err->code;
+    }
+    const char *reason = why_not(c);
+    if (!reason) {
+        b->n_coders++;
+        return alloc_coder(b, c, err);
+    }
+    if (asked_for) {
+        (void)err_set(err, ERR_CONFIG, "--policy %s: %s %s; %s step measures it", spec,
+                      c->store.policy->name, reason, bench_program);
+    }
+    close_coder(c);
+    return (int)err->code;
+}
+
 /* The policies that were asked for, or all of the table that can be measured. */
 static int open_coders(struct bench *b, struct err *err)
 {
     size_t n_all;
     const struct store_policy *const *all = store_policies(&n_all);
-    const size_t n = b->o->n_policies ? b->o->n_policies : n_all;
+    const int asked_for = b->o->n_policies > 0;
+    const size_t n = asked_for ? b->o->n_policies : n_all;
     b->coders = mem_calloc(MEM_OTHER, n, sizeof *b->coders);
     if (!b->coders) {
         return err_nomem(err, "the policies", n * sizeof *b->coders);
     }
     for (size_t i = 0; i < n; i++) {
-        struct coder *c = &b->coders[b->n_coders];
-        const char *spec = b->o->n_policies ? b->o->policies[i] : all[i]->name;
-        if (open_coder(b, spec, c, err)) {
-            close_coder(c);
-            return (int)err->code;
-        }
-        const char *reason = why_not(c);
-        if (reason) {
-            const int asked_for = b->o->n_policies != 0;
-            (void)(asked_for && err_set(err, ERR_CONFIG, "--policy %s: %s %s; %s step measures it",
-                                        spec, c->store.policy->name, reason, bench_program));
-            close_coder(c);
-            if (asked_for) {
-                return (int)err->code;
-            }
-            continue;
-        }
-        b->n_coders++;
-        if (alloc_coder(b, c, err)) {
+        if (add_coder(b, asked_for ? b->o->policies[i] : all[i]->name, asked_for, err)) {
             return (int)err->code;
         }
     }

@@ -46,19 +46,12 @@ static int set_form(struct config *cfg, const char *size, struct err *err)
                : 0;
 }
 
-int bench_config(const struct bench_options *o, const char *policy, struct config *cfg,
-                 struct err *err)
+int bench_override(const struct bench_options *o, struct config *cfg, struct err *err)
 {
-    config_defaults(cfg);
-    if (set(cfg, "--model", "model.name", o->model, err) ||
-        set(cfg, "--batch", "train.batch_size", o->batch, err) ||
-        set(cfg, "--size", "data.size", o->size, err) ||
+    if (set(cfg, "--batch", "train.batch_size", o->batch, err) ||
         set(cfg, "--algorithm", "kernels.algorithm", o->algorithm, err) ||
         set(cfg, "--threads", "run.threads", o->threads, err) ||
-        set(cfg, "--isa", "kernels.isa", o->isa, err) ||
-        set(cfg, "", "data.name", "synthetic", err) || set(cfg, "", "data.augment", "[]", err) ||
-        set(cfg, "", "train.lr", "0.001", err) || set(cfg, "", "train.schedule", "constant", err) ||
-        set_form(cfg, o->size, err) || (policy && config_set_policy(cfg, policy, 0, err))) {
+        set(cfg, "--isa", "kernels.isa", o->isa, err)) {
         return (int)err->code;
     }
     for (size_t i = 0; i < o->n_settings; i++) {
@@ -67,6 +60,22 @@ int bench_config(const struct bench_options *o, const char *policy, struct confi
         }
     }
     return 0;
+}
+
+int bench_config(const struct bench_options *o, const char *policy, struct config *cfg,
+                 struct err *err)
+{
+    static const char fixed[] = "the made-up images";
+    config_defaults(cfg);
+    if (set(cfg, "--model", "model.name", o->model ? o->model : "resnet18", err) ||
+        set(cfg, "--size", "data.size", o->size, err) ||
+        set(cfg, fixed, "data.name", "synthetic", err) ||
+        set(cfg, fixed, "data.augment", "[]", err) || set(cfg, fixed, "train.lr", "0.001", err) ||
+        set(cfg, fixed, "train.schedule", "constant", err) || set_form(cfg, o->size, err) ||
+        (policy && config_set_policy(cfg, policy, 0, err))) {
+        return (int)err->code;
+    }
+    return bench_override(o, cfg, err);
 }
 
 int bench_job(const struct bench_options *o, const char *policy, struct config *cfg,

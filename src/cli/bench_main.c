@@ -15,33 +15,38 @@
 const char bench_program[] = "division-bench";
 
 static const char usage[] =
-    "usage: division-bench COMMAND [options]\n"
+    "usage: division-bench step|kernels|codec [options]\n"
+    "       division-bench data [options] [CONFIG.yaml|NAME]\n"
     "Measures speed on this machine: warm-up, repetitions, median and spread.\n"
     "\n"
-    "  step    whole training steps of a network on made-up images under each policy: images per\n"
-    "          second, where the time goes, memory\n"
-    "  codec   encoding and decoding of a map that fits into a core's cache: cycles per value, "
-    "and\n"
-    "          bytes per second against memcpy\n"
+    "  step     whole training steps on made-up images under each policy: images per second, "
+    "where\n"
+    "           the time goes, memory\n"
+    "  kernels  each convolution of a network: forward and both gradients, the algorithm chosen\n"
+    "  codec    encoding and decoding of a map that fits into a core's cache: cycles per value,\n"
+    "           bytes per second against memcpy\n"
+    "  data     the loader alone on a config's data set, or on one by name (default cifar10)\n"
     "\n"
-    "step:\n"
+    "step, kernels:\n"
     "  --model NAME                   network (default resnet18)\n"
-    "  --batch N                      images per step (default 128)\n"
     "  --size N                       height and width of the images (default 32, or 224 for\n"
     "                                 networks that have no form for small images)\n"
     "  --algorithm NAME               convolutions: auto, direct, im2col, igemm, winograd\n"
+    "step, kernels, data:\n"
+    "  --batch N                      images per step (default 128)\n"
     "step, codec:\n"
     "  --policy NAME[:key=value,...]  storage policy; repeatable: they take turns (default: step\n"
     "                                 normal, codec all that encode)\n"
     "codec:\n"
     "  --shape NxHxWxC                of the map (default one 32x32x32 image per thread)\n"
-    "all:\n"
-    "  --set key=value                any other key of division-config(5); repeatable\n"
+    "step, kernels, codec:\n"
     "  --threads N                    default 0: one for every processor this process may use;\n"
     "                                 codec: 1\n"
     "  --isa NAME                     auto, ref, base, avx2 or avx512\n"
+    "all:\n"
+    "  --set key=value                any other key of division-config(5); repeatable\n"
     "  --repetitions N                measurements, of which the median counts (default 10)\n"
-    "  --warmup N                     steps or calls before them (default 2)\n"
+    "  --warmup N                     steps, calls or batches before them (default 2)\n"
     "  --csv                          CSV instead of a table\n"
     "  --help, --version\n"
     "\n"
@@ -94,15 +99,21 @@ static const struct command {
     int (*run)(const struct bench_options *o, struct err *err);
 } commands[] = {
     {"step",
-     BIT(OPTION_MODEL) | BIT(OPTION_BATCH) | BIT(OPTION_SIZE) | BIT(OPTION_POLICY) |
-         BIT(OPTION_ALGORITHM),
+     BIT(OPTION_MODEL) | BIT(OPTION_BATCH) | BIT(OPTION_SIZE) | BIT(OPTION_ALGORITHM) |
+         BIT(OPTION_POLICY) | BIT(OPTION_THREADS) | BIT(OPTION_ISA),
      0, bench_step},
-    {"codec", BIT(OPTION_POLICY) | BIT(OPTION_SHAPE), 0, bench_codec},
+    {"kernels",
+     BIT(OPTION_MODEL) | BIT(OPTION_BATCH) | BIT(OPTION_SIZE) | BIT(OPTION_ALGORITHM) |
+         BIT(OPTION_THREADS) | BIT(OPTION_ISA),
+     0, bench_kernels},
+    {"codec", BIT(OPTION_POLICY) | BIT(OPTION_SHAPE) | BIT(OPTION_THREADS) | BIT(OPTION_ISA), 0,
+     bench_codec},
+    {"data", BIT(OPTION_BATCH), 1, bench_data},
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 
-static const unsigned for_all = BIT(OPTION_SET) | BIT(OPTION_THREADS) | BIT(OPTION_ISA) |
-                                BIT(OPTION_REPETITIONS) | BIT(OPTION_WARMUP) | BIT(OPTION_CSV);
+static const unsigned for_all = BIT(OPTION_SET) | BIT(OPTION_REPETITIONS) | BIT(OPTION_WARMUP) |
+                                BIT(OPTION_CSV);
 
 struct arguments {
     const struct command *command;

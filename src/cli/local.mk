@@ -26,6 +26,8 @@ division_bench_SOURCES = \
 	src/cli/bench_child.c \
 	src/cli/bench_codec.c \
 	src/cli/bench_config.c \
+	src/cli/bench_data.c \
+	src/cli/bench_kernels.c \
 	src/cli/bench_main.c \
 	src/cli/bench_repeat.c \
 	src/cli/bench_serve.c \

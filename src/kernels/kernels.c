@@ -132,18 +132,30 @@ int kernels_fill(struct kernels *k, const char *isa, struct err *err)
     return 0;
 }
 
+static const struct {
+    const char *name;
+    enum conv_algorithm algorithm;
+} algorithms[] = {
+    {"auto", CONV_AUTO},   {"direct", CONV_DIRECT},     {"im2col", CONV_IM2COL},
+    {"igemm", CONV_IGEMM}, {"winograd", CONV_WINOGRAD},
+};
+enum { N_ALGORITHMS = sizeof(algorithms) / sizeof(algorithms[0]) };
+
+const char *kernels_algorithm_name(enum conv_algorithm algorithm)
+{
+    for (size_t i = 0; i < N_ALGORITHMS; i++) {
+        if (algorithms[i].algorithm == algorithm) {
+            return algorithms[i].name;
+        }
+    }
+    return "?";
+}
+
 int kernels_set_algorithm(struct kernels *k, const char *name, struct err *err)
 {
-    static const struct {
-        const char *name;
-        enum conv_algorithm algorithm;
-    } rows[] = {
-        {"auto", CONV_AUTO},   {"direct", CONV_DIRECT},     {"im2col", CONV_IM2COL},
-        {"igemm", CONV_IGEMM}, {"winograd", CONV_WINOGRAD},
-    };
-    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-        if (strcmp(name, rows[i].name) == 0) {
-            k->algorithm = rows[i].algorithm;
+    for (size_t i = 0; i < N_ALGORITHMS; i++) {
+        if (strcmp(name, algorithms[i].name) == 0) {
+            k->algorithm = algorithms[i].algorithm;
             return 0;
         }
     }

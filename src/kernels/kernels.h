@@ -43,6 +43,8 @@ int kernels_fill(struct kernels *k, const char *isa, struct err *err) MUST_USE;
 
 /* "auto", "direct", "im2col", "igemm", "winograd" -> algorithm. ERR_CONFIG with the valid names. */
 int kernels_set_algorithm(struct kernels *k, const char *name, struct err *err) MUST_USE;
+/* The same names, the other way. */
+const char *kernels_algorithm_name(enum conv_algorithm algorithm);
 
 /* Names of the ISAs that this processor and this build support, "ref" first; n of them. */
 const char *const *kernels_isas(size_t *n);

@@ -93,6 +93,11 @@ const struct layer_type layer_conv2d = {
     .describe = describe,
 };
 
+const struct conv_geom *conv2d_layer_geom(const struct layer *l)
+{
+    return l->type == &layer_conv2d ? geom_of(l) : NULL;
+}
+
 uint32_t graph_conv2d(struct graph *g, const char *name, uint32_t x, size_t k, size_t r,
                       size_t stride, size_t pad, int bias)
 {

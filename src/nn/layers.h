@@ -8,12 +8,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernels/conv.h"
 #include "nn/graph.h"
 
 /* Convolution with k filters of r x r. Weights: He normal, fan-out (torchvision's ResNet);
  * bias (if any): U(+-1/sqrt(fan_in)), PyTorch's default. */
 uint32_t graph_conv2d(struct graph *g, const char *name, uint32_t x, size_t k, size_t r,
                       size_t stride, size_t pad, int bias);
+/* Its geometry; NULL for layers of other types. */
+const struct conv_geom *conv2d_layer_geom(const struct layer *l);
 
 /* torch.nn.BatchNorm2d: eps 1e-5, momentum 0.1, weight 1, bias 0. */
 uint32_t graph_batch_norm(struct graph *g, const char *name, uint32_t x);

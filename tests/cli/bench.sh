@@ -74,6 +74,49 @@ has "$out" '^resnet20, 8 px, batch 4: medians of 2 repetitions; 1 thread, base, 
 has "$out" '^policy +images +p10 +p90 +vs first +step +forward +backward +encode +decode '
 same "rows of the same policy" 2 "$(grep -c '^mine ' "$out")"
 
+# --- kernels -------------------------------------------------------------------------------------
+
+works "$bench" kernels --model resnet20 --batch 1 --size 8 --repetitions 1 --warmup 0 --threads 1 \
+    --algorithm im2col --csv
+cp "$out" kernels.csv
+numbers_in kernels.csv layers gflop_per_s share ms
+# Every convolution of the network is in it, once for each operation; the image needs no gradient.
+cat >plan.yaml <<'END'
+model: {name: resnet20}
+data: {name: synthetic, size: 8, limit: 4}
+train: {batch_size: 4}
+END
+works "$run" plan.yaml --plan
+n=$(grep -c ' conv2d ' "$out")
+macs=$(awk '$2 == "conv2d" { for (i = 3; $i != "x"; i++); sum += $(i + 5) } END { print sum }' "$out")
+layers() { # SHAPES OPERATION
+    awk -F, -v shapes="$1" -v op="$2" 'NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i; next }
+        $at["op"] == op && ($at["shape"] == "all") == (shapes == "all") { sum += $at["layers"] }
+        END { print sum }' kernels.csv
+}
+for shapes in each all; do
+    same "layers forward" "$n" "$(layers $shapes forward)"
+    same "layers with a weight gradient" "$n" "$(layers $shapes 'weight gradient')"
+    same "layers with a data gradient" $((n - 1)) "$(layers $shapes 'data gradient')"
+done
+same "shapes come once for each operation" "" "$(awk -F, '{ print $3, $5 }' kernels.csv | sort | uniq -d)"
+# Arithmetic, times and shares add up.
+awk -F, -v macs="$macs" 'NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i; next }
+    $at["shape"] == "all" { all += $at["share"]; if ($at["op"] == "forward") {
+        flop = $at["ms"] * $at["gflop_per_s"] * 1e6 }; next }
+    { each += $at["share"] }
+    END { exit !(all > 0.99999 && all < 1.00001 && each > 0.99999 && each < 1.00001 &&
+        flop / (2 * macs) > 0.9999 && flop / (2 * macs) < 1.0001) }' kernels.csv ||
+    fail "kernels.csv: shares or arithmetic do not add up to $macs: $(cat kernels.csv)"
+same "forced algorithm" "im2col" "$(column kernels.csv algorithm | grep . | sort -u | xargs)"
+works "$bench" kernels --model resnet20 --batch 2 --size 8 --repetitions 1 --warmup 0
+has "$out" '^convolutions of resnet20, 8 px, batch 2: '
+has "$out" '^8x8x3 -> 16 3x3 s1 p1 +1  forward '
+fails_with 2 '--policy: kernels does not take it' "$bench" kernels --policy fixed
+fails_with 2 'unknown model "resnet" ' "$bench" kernels --model resnet
+fails_with 2 'resnet20 exists only in the form "cifar"' "$bench" kernels --model resnet20 \
+    --set model.form=imagenet
+
 # --- codec ---------------------------------------------------------------------------------------
 
 works "$bench" codec --repetitions 2 --warmup 0 --shape 1x8x8x16 --csv --policy fixed \
@@ -109,6 +152,22 @@ fails_with 2 '--shape: step does not take it' "$bench" step --shape 1x1x1x1
 for shape in 1x2x3 1x2x3x 0x1x1x1 1x1x1x1x1 axbxcxd 1x1x1x99999999999999999999; do
     fails_with 2 "--shape '$shape': expected images, height" "$bench" codec --shape $shape
 done
+
+# --- data ----------------------------------------------------------------------------------------
+
+works "$bench" data plan.yaml --repetitions 1 --warmup 3 --csv --set data.augment=none
+cp "$out" data.csv
+numbers_in data.csv images_per_s images_per_s_p10 images_per_s_p90 image_us
+same "what was read" "synthetic none 4 8 8" "$(awk -F, 'NR == 2 { print $1, $2, $3, $4, $5 }' data.csv)"
+true_that "$(field data.csv images_per_s 1) * $(field data.csv image_us 1) / 1e6 - 1 < 1e-6" "time"
+works "$bench" data synthetic --repetitions 1 --batch 8
+has "$out" '^synthetic  crop4 flip +8 '
+fails_with 3 'cifar10' "$bench" data
+fails_with 2 "unknown data set 'cifar'.* cifar10" "$bench" data cifar
+fails_with 2 'missing.yaml' "$bench" data missing.yaml
+fails_with 2 'data takes one argument' "$bench" data one two
+fails_with 2 '--threads: data does not take it' "$bench" data --threads 2
+fails_with 2 'batch.*2049.*2048' "$bench" data synthetic --batch 2049
 
 # --- usage ---------------------------------------------------------------------------------------
 
