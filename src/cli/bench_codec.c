@@ -131,6 +131,9 @@ static const char *why_not(const struct coder *c)
     if (c->choice.action != STORE_ENCODE) {
         return "keeps no code of a map alone";
     }
+    if (c->choice.normalised) {
+        return "codes a map together with a batch-norm";
+    }
     return c->store.policy->settle || c->store.policy->prefetch ? "moves maps to and from a file"
                                                                 : NULL;
 }
