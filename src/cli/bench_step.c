@@ -190,7 +190,8 @@ static double part_ms(const struct measured *m, size_t n, size_t offset, double 
 {
     for (size_t r = 0; r < n; r++) {
         const struct bench_step_times *t = &m->times[r];
-        scratch[r] = 1e3 * *(const double *)((const char *)t + offset) / t->n_steps;
+        const void *part = (const char *)t + offset;
+        scratch[r] = 1e3 * *(const double *)part / t->n_steps;
     }
     return bench_spread_of(scratch, n).median;
 }
@@ -279,7 +280,8 @@ int bench_step(const struct bench_options *o, struct err *err)
     struct measured *ms = mem_calloc(MEM_OTHER, n, sizeof *ms);
     int status = 0;
     if (!ms) {
-        return cli_status(&(struct err){.code = err_nomem(err, "the policies", n * sizeof *ms)});
+        (void)!err_nomem(err, "the policies", n * sizeof *ms);
+        return cli_status(err);
     }
     if (make_policies(o, ms, n, err) == 0) {
         status = measure(o, ms, n, err);
