@@ -59,6 +59,8 @@ kernels_sources += \
 	src/kernels/codec_isa.h \
 	src/kernels/codec_priv.h \
 	src/kernels/codec_ref.c \
+	src/kernels/simd/codec_octet.h \
+	src/kernels/simd/codec_philox.h \
 	src/kernels/simd/codec_simd.h
 kernels_codec_isa_sources += \
 	src/kernels/simd/codec_bins.c \

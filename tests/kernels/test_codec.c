@@ -443,6 +443,54 @@ START_TEST(stochastic_rounding_is_unbiased)
 }
 END_TEST
 
+/* Blocks of random bits are numbered in 64 bits. A sample whose numbers cross 2^32, in the middle
+ * of a strip of channels, and the one behind it. */
+START_TEST(random_bits_go_on_beyond_2_32)
+{
+    enum { H = 8, W = 8, C = 24, N = H * W * C };
+    struct kernels k[MAX_ISAS];
+    const size_t n_isas = kernels_all(k);
+    struct guarded_bytes values;
+    const struct tensor x = guarded_tensor((struct shape){1, H, W, C}, 0, &values);
+    fill_map(&x, 2);
+    for (uint64_t sample = 22369621; sample <= 22369622; sample++) {
+        const struct codec_unit map = {
+            .h = H,
+            .w = W,
+            .c = C,
+            .block_h = 8,
+            .block_w = 8,
+            .n_rows = 1,
+            .n_cols = 1,
+            .means_stride = C,
+            .bits = 2,
+            .stochastic = 1,
+            .has_means = 1,
+            .has_codes = 1,
+            .ranges_at = 2 * C,
+            .codes_at = 6 * C,
+            .rng = rng_make(3, RNG_TEST, 1, 2),
+            .sample = sample,
+        };
+        struct codec_unit group = map; /* as many blocks as the map */
+        group.group = CODEC_TILE;
+        group.ranges_at = 0;
+        group.codes_at = N / CODEC_TILE * 4;
+        static unsigned char want[2][N], code[2][N];
+        for (size_t i = 0; i < n_isas; i++) {
+            memset(code, 0, sizeof(code));
+            k[i].codec.encode_map(&map, x.data, C, 0, C, code[0], code[0]);
+            k[i].codec.encode_group(&group, x.data, C, 0, N / CODEC_TILE, code[1]);
+            if (i == 0) {
+                memcpy(want, code, sizeof(want));
+            }
+            ck_assert_msg(memcmp(code, want, sizeof(want)) == 0, "%s", k[i].isa);
+        }
+    }
+    guarded_bytes_free(&values);
+}
+END_TEST
+
 /* Another seed, step or stream gives other codes; nearest rounding takes no random bits. */
 START_TEST(random_bits_depend_on_the_stream)
 {
@@ -487,6 +535,7 @@ int main(void)
     tcase_add_test(t, bytes_are_as_documented);
     tcase_add_test(t, format_is_as_documented);
     tcase_add_loop_test(t, stochastic_rounding_is_unbiased, 0, 2 * N_WIDTHS);
+    tcase_add_test(t, random_bits_go_on_beyond_2_32);
     tcase_add_test(t, random_bits_depend_on_the_stream);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);

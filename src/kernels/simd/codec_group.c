@@ -1,6 +1,6 @@
 /* The codec on runs of consecutive values: a tile of 128 values is eight "pixels" of 16 "channels".
  * Compiled once per ISA, without contraction. */
-#include "kernels/simd/codec_simd.h"
+#include "kernels/simd/codec_octet.h"
 
 static size_t min_size(size_t a, size_t b)
 {
@@ -49,24 +49,21 @@ static void clear_missing_codes(unsigned char *codes, unsigned bits, size_t n)
     }
 }
 
-SIMD_INLINE void encode_tile(const struct codec_unit *u, const struct codec_philox *ph,
-                             const struct codec_lanes *range, const float *v, size_t tile,
-                             unsigned bits, unsigned char *codes)
+/* Block number of a tile's first lane. */
+static uint64_t first_block(const struct codec_unit *u, size_t tile)
 {
     const size_t n_tiles = (u->h * u->w * u->c + CODEC_TILE - 1) / CODEC_TILE;
-    const uint64_t block = (u->sample * n_tiles + tile) * CODEC_TILE_LANES;
-    const simd_f32 no_mean = simd_zero();
-    simd_u32 words[4];
-    for (size_t i = 0; i < 4; i++) {
-        words[i] = codec_set_u32(0x80008000u);
-    }
-    for (size_t lane = 0; lane < CODEC_TILE_LANES; lane += SIMD_LANES) {
-        if (u->stochastic) {
-            codec_philox(ph, block + lane, words);
-        }
-        codec_encode_octet(range, v + lane, CODEC_TILE_LANES, &no_mean, 0, CODEC_OCTET, SIMD_LANES,
-                           bits, words, codes + lane, CODEC_TILE_LANES);
-    }
+    return (u->sample * n_tiles + tile) * CODEC_TILE_LANES;
+}
+
+/* A tile is an octet of a strip, and the same range in every lane. */
+SIMD_INLINE void encode_tile(const struct codec_philox *ph, const struct codec_lanes *range,
+                             const float *v, struct codec_stream *stream, int is_last,
+                             unsigned bits, unsigned char *codes)
+{
+    const simd_f32 no_mean[CODEC_VECTORS] = {{0}};
+    codec_encode_next(range, v, CODEC_TILE_LANES, (struct codec_means){no_mean, 0}, bits, ph,
+                      stream, is_last, codes, CODEC_TILE_LANES);
 }
 
 /* The range of tiles t0..t1-1, the same in every lane; the stored form goes to dst. */
@@ -101,21 +98,28 @@ static void encode_group(const struct codec_unit *u, const float *x, size_t stri
 {
     const size_t n_values = u->h * u->w * u->c, tiles_per_group = u->group / CODEC_TILE;
     const size_t n_tiles = (n_values + CODEC_TILE - 1) / CODEC_TILE;
+    const size_t first = g0 * tiles_per_group, end = min_size(g1 * tiles_per_group, n_tiles);
     struct codec_philox ph;
-    codec_philox_init(&ph, &u->rng);
+    codec_philox_init(&ph, &u->rng, first_block(u, first));
+    struct codec_stream stream = codec_stream_make(&ph, u->stochastic, first_block(u, first),
+                                                   CODEC_TILE_LANES, first_block(u, end));
     for (size_t g = g0; g < g1; g++) {
         const size_t t0 = g * tiles_per_group, t1 = min_size(t0 + tiles_per_group, n_tiles);
-        struct codec_lanes range;
-        group_range(u, x, stride, t0, t1, g, &range, dst);
+        struct codec_lanes range[CODEC_VECTORS];
+        group_range(u, x, stride, t0, t1, g, &range[0], dst);
+        for (size_t v = 1; v < CODEC_VECTORS; v++) {
+            range[v] = range[0];
+        }
         for (size_t t = t0; t < t1; t++) {
             float copy[CODEC_TILE];
             const float *v = tile_values(u, x, stride, t, copy);
             unsigned char *codes = dst + u->codes_at + t * CODEC_TILE_LANES * u->bits;
+            const int is_last = t + 1 == end;
             switch (u->bits) {
-            case 1: encode_tile(u, &ph, &range, v, t, 1, codes); break;
-            case 2: encode_tile(u, &ph, &range, v, t, 2, codes); break;
-            case 4: encode_tile(u, &ph, &range, v, t, 4, codes); break;
-            default: encode_tile(u, &ph, &range, v, t, 8, codes); break;
+            case 1: encode_tile(&ph, range, v, &stream, is_last, 1, codes); break;
+            case 2: encode_tile(&ph, range, v, &stream, is_last, 2, codes); break;
+            case 4: encode_tile(&ph, range, v, &stream, is_last, 4, codes); break;
+            default: encode_tile(&ph, range, v, &stream, is_last, 8, codes); break;
             }
             if ((t + 1) * CODEC_TILE > n_values) {
                 clear_missing_codes(codes, u->bits, n_values - t * CODEC_TILE);
@@ -124,14 +128,12 @@ static void encode_group(const struct codec_unit *u, const float *x, size_t stri
     }
 }
 
-SIMD_INLINE void decode_tile(simd_f32 minimum, simd_f32 step, const unsigned char *codes,
+SIMD_INLINE void decode_tile(const struct codec_levels *levels, const unsigned char *codes,
                              unsigned bits, float *out)
 {
-    const simd_f32 no_mean = simd_zero();
-    for (size_t lane = 0; lane < CODEC_TILE_LANES; lane += SIMD_LANES) {
-        codec_decode_octet(minimum, step, codes + lane, CODEC_TILE_LANES, 0, CODEC_OCTET,
-                           SIMD_LANES, bits, &no_mean, 0, out + lane, CODEC_TILE_LANES);
-    }
+    const simd_f32 no_mean[CODEC_VECTORS] = {{0}};
+    codec_decode_octet(levels, codes, CODEC_TILE_LANES, (struct codec_means){no_mean, 0}, bits, out,
+                       CODEC_TILE_LANES);
 }
 
 static void decode_whole_tile(const struct codec_unit *u, const unsigned char *src, size_t tile,
@@ -140,15 +142,18 @@ static void decode_whole_tile(const struct codec_unit *u, const unsigned char *s
     const size_t n_groups = (u->h * u->w * u->c + u->group - 1) / u->group;
     const size_t g = tile * CODEC_TILE / u->group;
     const unsigned char *codes = src + u->codes_at + tile * CODEC_TILE_LANES * u->bits;
-    float minimum_1, step_1;
+    float minimum, step;
     codec_range_load(codec_load_u16(src + u->ranges_at + g * 2),
-                     codec_load_u16(src + u->ranges_at + (n_groups + g) * 2), &minimum_1, &step_1);
-    const simd_f32 minimum = simd_set1(minimum_1), step = simd_set1(step_1);
+                     codec_load_u16(src + u->ranges_at + (n_groups + g) * 2), &minimum, &step);
+    struct codec_levels levels[CODEC_VECTORS];
+    for (size_t v = 0; v < CODEC_VECTORS; v++) {
+        levels[v] = (struct codec_levels){simd_set1(minimum), simd_set1(step)};
+    }
     switch (u->bits) {
-    case 1: decode_tile(minimum, step, codes, 1, out); break;
-    case 2: decode_tile(minimum, step, codes, 2, out); break;
-    case 4: decode_tile(minimum, step, codes, 4, out); break;
-    default: decode_tile(minimum, step, codes, 8, out); break;
+    case 1: decode_tile(levels, codes, 1, out); break;
+    case 2: decode_tile(levels, codes, 2, out); break;
+    case 4: decode_tile(levels, codes, 4, out); break;
+    default: decode_tile(levels, codes, 8, out); break;
     }
 }
 

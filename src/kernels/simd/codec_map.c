@@ -1,8 +1,8 @@
 /* The codec on maps, one SIMD lane per channel. Compiled once per ISA, without contraction.
  *
- * Whole vectors of channels and whole octets of pixels take the fast way, a copy of the loops for
- * each number of bits; what is left over takes one way for all (the functions that end in _any). */
-#include "kernels/simd/codec_simd.h"
+ * Strips of 16 channels and whole octets of pixels take the fast way, a copy of the loops for each
+ * number of bits; what is left over takes one way for all (the functions that end in _part). */
+#include "kernels/simd/codec_octet.h"
 
 static size_t min_size(size_t a, size_t b)
 {
@@ -11,315 +11,416 @@ static size_t min_size(size_t a, size_t b)
 
 /* --- block means and the range of what they leave --------------------------------------------- */
 
+/* Of `vectors` vectors of channels; all loops below take one (of `lanes` channels) or a strip. */
+struct map_stats {
+    simd_f32 low[CODEC_VECTORS], high[CODEC_VECTORS];
+    simd_f32 damage[CODEC_VECTORS]; /* not 0: NaN or infinity was among the values */
+};
+
 /* Sum (by rows), least and largest value of the pixels y0..y1-1, x0..x1-1. */
 struct block_stats {
-    simd_f32 sum, low, high;
+    simd_f32 sum[CODEC_VECTORS], low[CODEC_VECTORS], high[CODEC_VECTORS];
 };
 
 SIMD_INLINE struct block_stats block_stats(const float *x, size_t stride, size_t w, size_t y0,
-                                           size_t y1, size_t x0, size_t x1, size_t lanes)
+                                           size_t y1, size_t x0, size_t x1, size_t vectors,
+                                           size_t lanes)
 {
-    struct block_stats s = {
-        .sum = simd_zero(),
-        .low = simd_set1(__builtin_inff()),
-        .high = simd_set1(-__builtin_inff()),
-    };
+    struct block_stats s;
+    for (size_t v = 0; v < vectors; v++) {
+        s.sum[v] = simd_zero();
+        s.low[v] = simd_set1(__builtin_inff());
+        s.high[v] = simd_set1(-__builtin_inff());
+    }
     for (size_t i = y0; i < y1; i++) {
-        const float *row = x + i * w * stride;
-        simd_f32 row_sum = simd_zero();
-        for (size_t j = x0; j < x1; j++) {
-            const simd_f32 v = codec_load(row + j * stride, lanes);
-            s.low = codec_min(v, s.low);
-            s.high = codec_max(v, s.high);
-            row_sum += v;
+        const float *pixel = x + (i * w + x0) * stride;
+        simd_f32 row_sum[CODEC_VECTORS];
+        for (size_t v = 0; v < vectors; v++) {
+            row_sum[v] = simd_zero();
         }
-        s.sum += row_sum;
+        for (size_t j = x0; j < x1; j++) {
+#pragma GCC unroll 4
+            for (size_t v = 0; v < vectors; v++) {
+                const simd_f32 value = codec_load(pixel + v * SIMD_LANES, lanes);
+                s.low[v] = codec_min(value, s.low[v]);
+                s.high[v] = codec_max(value, s.high[v]);
+                row_sum[v] += value;
+            }
+            pixel += stride;
+        }
+        for (size_t v = 0; v < vectors; v++) {
+            s.sum[v] += row_sum[v];
+        }
     }
     return s;
 }
 
 /* One pass over the values: subtraction is monotonic, so the least r of a block is the rounded
  * difference of its least value and its mean. */
-SIMD_INLINE void map_stats(const struct codec_unit *u, const float *x, size_t stride, size_t lanes,
-                           unsigned char *means, simd_f32 *low, simd_f32 *high, simd_f32 *damage)
+SIMD_INLINE struct map_stats map_stats(const struct codec_unit *u, const float *x, size_t stride,
+                                       size_t vectors, size_t lanes, unsigned char *means)
 {
-    *low = simd_set1(__builtin_inff());
-    *high = simd_set1(-__builtin_inff());
-    *damage = simd_zero();
+    struct map_stats map;
     if (means == NULL) {
-        const struct block_stats s = block_stats(x, stride, u->w, 0, u->h, 0, u->w, lanes);
-        *low = s.low;
-        *high = s.high;
-        /* NaN if there was one. (Infinities show in the range, overflow of finite sums is none.) */
-        *damage = (simd_f32)((simd_u32)(s.sum != s.sum) & (simd_u32)simd_set1(1.0f));
-        return;
+        const struct block_stats s = block_stats(x, stride, u->w, 0, u->h, 0, u->w, vectors, lanes);
+        for (size_t v = 0; v < vectors; v++) {
+            map.low[v] = s.low[v];
+            map.high[v] = s.high[v];
+            /* NaN if there was one. (Infinities show in the range, overflow of finite sums is
+             * none.) */
+            map.damage[v] = (simd_f32)((simd_u32)(s.sum[v] != s.sum[v]) &
+                                       (simd_u32)simd_set1(1.0f));
+        }
+        return map;
+    }
+    for (size_t v = 0; v < vectors; v++) {
+        map.low[v] = simd_set1(__builtin_inff());
+        map.high[v] = simd_set1(-__builtin_inff());
+        map.damage[v] = simd_zero();
     }
     for (size_t row = 0; row < u->n_rows; row++) {
         const size_t y0 = row * u->block_h, y1 = min_size(y0 + u->block_h, u->h);
         for (size_t col = 0; col < u->n_cols; col++) {
             const size_t x0 = col * u->block_w, x1 = min_size(x0 + u->block_w, u->w);
-            const struct block_stats s = block_stats(x, stride, u->w, y0, y1, x0, x1, lanes);
-            simd_f32 mean = s.sum * (1.0f / (float)((y1 - y0) * (x1 - x0)));
-            mean = codec_min(s.high, codec_max(s.low, mean));
-            const simd_u32 bf16 = codec_bf16_nearest_lanes(mean);
-            codec_store_bf16(means + (row * u->n_cols + col) * u->means_stride * 2, bf16, lanes);
-            const simd_f32 stored = (simd_f32)(bf16 << 16);
-            *low = codec_min(s.low - stored, *low);
-            *high = codec_max(s.high - stored, *high);
-            *damage += stored - stored;
+            const struct block_stats s = block_stats(x, stride, u->w, y0, y1, x0, x1, vectors,
+                                                     lanes);
+            unsigned char *const to = means + (row * u->n_cols + col) * u->means_stride * 2;
+            const float scale = 1.0f / (float)((y1 - y0) * (x1 - x0));
+            for (size_t v = 0; v < vectors; v++) {
+                const simd_f32 mean = codec_min(s.high[v], codec_max(s.low[v], s.sum[v] * scale));
+                const simd_u32 bf16 = codec_bf16_nearest_lanes(mean);
+                codec_store_bf16(to + v * SIMD_LANES * 2, bf16, lanes);
+                const simd_f32 stored = (simd_f32)(bf16 << 16);
+                map.low[v] = codec_min(s.low[v] - stored, map.low[v]);
+                map.high[v] = codec_max(s.high[v] - stored, map.high[v]);
+                map.damage[v] += stored - stored;
+            }
         }
     }
+    return map;
 }
 
-static void map_stats_whole(const struct codec_unit *u, const float *x, size_t stride,
-                            unsigned char *means, simd_f32 *low, simd_f32 *high, simd_f32 *damage)
+static struct map_stats map_stats_strip(const struct codec_unit *u, const float *x, size_t stride,
+                                        unsigned char *means)
 {
-    map_stats(u, x, stride, SIMD_LANES, means, low, high, damage);
+    return map_stats(u, x, stride, CODEC_VECTORS, SIMD_LANES, means);
 }
 
-static void map_stats_any(const struct codec_unit *u, const float *x, size_t stride, size_t lanes,
-                          unsigned char *means, simd_f32 *low, simd_f32 *high, simd_f32 *damage)
+static struct map_stats map_stats_part(const struct codec_unit *u, const float *x, size_t stride,
+                                       size_t lanes, unsigned char *means)
 {
-    map_stats(u, x, stride, lanes, means, low, high, damage);
+    return map_stats(u, x, stride, 1, lanes, means);
 }
 
 /* --- walking through the means in the order of pixels ----------------------------------------- */
 
-/* The means of up to 8 consecutive pixels, in `mean` at steps of `step`: 0 if they are all one. */
+/* Goes from run to run: a run is pixels that follow each other and have the same mean. */
 struct mean_walk {
-    const unsigned char *means; /* NULL: 0 */
+    const unsigned char *means; /* of the row of blocks that the next pixel is in; NULL: all 0 */
     size_t row_bytes;           /* from one row of blocks to the next */
     size_t col_bytes;           /* from one block to the next */
-    size_t w, block_h, block_w;
-    size_t y, x;    /* the next pixel */
-    int is_aligned; /* an octet never lies in two blocks */
-    size_t step;
-    simd_f32 mean[CODEC_OCTET];
+    size_t w, block_w, block_h;
+    size_t x, col;               /* column of the pixel behind the run, and the block it is in */
+    size_t n_lines;              /* lines of pixels left in the row of blocks */
+    size_t run;                  /* pixels left of the run */
+    simd_f32 now[CODEC_VECTORS]; /* the run's mean */
+    simd_f32 mean[CODEC_OCTET * CODEC_VECTORS]; /* of the pixels asked for, if they differ */
 };
 
+/* Takes the run that begins at column x. */
+SIMD_INLINE void mean_walk_run(struct mean_walk *m, size_t vectors, size_t lanes)
+{
+    if (m->x == m->w) {
+        m->x = 0;
+        m->col = 0;
+        if (--m->n_lines == 0) {
+            m->n_lines = m->block_h;
+            m->means += m->row_bytes;
+        }
+    }
+    const unsigned char *at = m->means + m->col * m->col_bytes;
+    for (size_t v = 0; v < vectors; v++) {
+        m->now[v] = codec_load_means(at + v * SIMD_LANES * 2, lanes);
+    }
+    m->run = min_size(m->block_w, m->w - m->x);
+    m->x += m->run;
+    m->col++;
+}
+
+/* Begins with line y. */
 SIMD_INLINE void mean_walk_init(struct mean_walk *m, const struct codec_unit *u,
-                                const unsigned char *means, size_t y)
+                                const unsigned char *means, size_t y, size_t vectors, size_t lanes)
 {
-    *m = (struct mean_walk){
-        .means = means,
-        .col_bytes = u->means_stride * 2,
-        .row_bytes = u->n_cols * u->means_stride * 2,
-        .w = u->w,
-        .block_h = u->block_h,
-        .block_w = u->block_w,
-        .y = y,
-        .is_aligned = (u->block_w % CODEC_OCTET == 0 && u->w % CODEC_OCTET == 0) ||
-                      (u->n_rows == 1 && u->n_cols == 1),
-    };
+    m->means = means;
+    m->run = SIZE_MAX;
+    for (size_t v = 0; v < vectors; v++) {
+        m->now[v] = simd_zero();
+    }
+    if (means == NULL || y == u->h) {
+        return;
+    }
+    m->col_bytes = u->means_stride * 2;
+    m->row_bytes = u->n_cols * m->col_bytes;
+    m->means += y / u->block_h * m->row_bytes;
+    m->w = u->w;
+    m->block_w = u->block_w;
+    m->block_h = u->block_h;
+    m->n_lines = u->block_h - y % u->block_h;
+    m->x = 0;
+    m->col = 0;
+    if (u->n_cols == 1) { /* lines with one mean follow each other: one long line each row */
+        m->w = m->block_w = u->w * u->block_h;
+        m->block_h = m->n_lines = 1;
+        m->x = y % u->block_h * u->w;
+    }
+    mean_walk_run(m, vectors, lanes);
 }
 
-SIMD_INLINE simd_f32 mean_walk_load(const struct mean_walk *m, size_t lanes)
-{
-    return codec_load_means(
-        m->means + m->y / m->block_h * m->row_bytes + m->x / m->block_w * m->col_bytes, lanes);
-}
-
-/* The means of the next n pixels. */
-SIMD_INLINE void mean_walk_next(struct mean_walk *m, size_t n, size_t lanes)
+/* The means of the next n pixels. The run behind them is looked up when it is needed: behind the
+ * last pixel there is none. */
+SIMD_INLINE struct codec_means mean_walk_next(struct mean_walk *m, size_t n, size_t vectors,
+                                              size_t lanes)
 {
     if (m->means == NULL) {
-        return;
+        return (struct codec_means){m->now, 0};
     }
-    if (m->is_aligned) {
-        m->mean[0] = mean_walk_load(m, lanes);
-        for (m->x += n; m->x >= m->w; m->x -= m->w) {
-            m->y++;
-        }
-        return;
+    if (m->run == 0) {
+        mean_walk_run(m, vectors, lanes);
     }
-    m->step = 1;
+    if (m->run >= n) {
+        m->run -= n;
+        return (struct codec_means){m->now, 0};
+    }
     for (size_t i = 0; i < n; i++) {
-        m->mean[i] = i > 0 && m->x % m->block_w != 0 ? m->mean[i - 1] : mean_walk_load(m, lanes);
-        if (++m->x == m->w) {
-            m->x = 0;
-            m->y++;
+        if (m->run == 0) {
+            mean_walk_run(m, vectors, lanes);
+        }
+        m->run--;
+        for (size_t v = 0; v < vectors; v++) {
+            m->mean[i * vectors + v] = m->now[v];
         }
     }
+    return (struct codec_means){m->mean, vectors};
 }
 
 /* --- encode ----------------------------------------------------------------------------------- */
 
 static __attribute__((noinline)) void
-encode_octet_any(const struct codec_lanes *range, const float *x, size_t stride,
-                 const struct mean_walk *walk, size_t n, size_t lanes, unsigned bits,
-                 const simd_u32 words[4], unsigned char *codes, size_t row_bytes)
+encode_part(const struct codec_unit *u, const struct codec_philox *ph,
+            const struct codec_lanes *range, const float *x, size_t stride,
+            struct codec_means means, size_t n, size_t lanes, uint64_t block, unsigned char *codes)
 {
-    codec_encode_octet(range, x, stride, walk->mean, walk->step, n, lanes, bits, words, codes,
-                       row_bytes);
+    const struct codec_words words = u->stochastic ? codec_philox_any(ph, block) : codec_no_words();
+    codec_encode_part(range, x, stride, means, n, lanes, u->bits, &words, codes, u->c);
 }
 
-/* `lanes` channels from `channel` on; x, means are the first one's. is_whole: lanes and bits are
- * constants, lanes that of a whole vector. */
-SIMD_INLINE void encode_lanes(const struct codec_unit *u, const struct codec_philox *ph,
-                              const float *x, size_t stride, size_t channel, size_t lanes,
-                              unsigned bits, int is_whole, unsigned char *means, unsigned char *dst)
+/* Block number of a channel's first octet. */
+static uint64_t first_block(const struct codec_unit *u, size_t channel)
 {
-    simd_f32 low, high, damage;
-    if (is_whole) {
-        map_stats_whole(u, x, stride, means, &low, &high, &damage);
-    } else {
-        map_stats_any(u, x, stride, lanes, means, &low, &high, &damage);
-    }
-    if (!u->has_codes) {
-        return;
-    }
-    struct codec_lanes range;
-    codec_lanes_make(&range, low, high, damage, bits);
-    codec_store_bf16(dst + u->ranges_at + channel * 2, range.minimum_bf16, lanes);
-    codec_store_bf16(dst + u->ranges_at + (u->c + channel) * 2, range.step_bf16, lanes);
+    return u->sample * ((u->h * u->w + CODEC_OCTET - 1) / CODEC_OCTET) * u->c + channel;
+}
 
+static void encode_octets_vector(const struct codec_unit *u, const struct codec_philox *ph,
+                                 const struct codec_lanes *range, const float *x, size_t stride,
+                                 size_t channel, size_t lanes, const unsigned char *means,
+                                 unsigned char *codes)
+{
     const size_t n_pixels = u->h * u->w;
-    uint64_t block = u->sample * ((n_pixels + 7) / 8) * u->c + channel;
-    unsigned char *codes = dst + u->codes_at + channel;
+    uint64_t block = first_block(u, channel);
     struct mean_walk walk;
-    mean_walk_init(&walk, u, means, 0);
-    simd_u32 words[4];
-    for (size_t i = 0; i < 4; i++) {
-        words[i] = codec_set_u32(0x80008000u);
-    }
+    mean_walk_init(&walk, u, means, 0, 1, lanes);
     for (size_t p = 0; p < n_pixels; p += CODEC_OCTET) {
         const size_t n = min_size(CODEC_OCTET, n_pixels - p);
-        if (u->stochastic) {
-            codec_philox(ph, block, words);
-        }
-        mean_walk_next(&walk, n, lanes);
-        if (is_whole && n == CODEC_OCTET) {
-            codec_encode_octet(&range, x, stride, walk.mean, walk.step, CODEC_OCTET, lanes, bits,
-                               words, codes, u->c);
-        } else {
-            encode_octet_any(&range, x, stride, &walk, n, lanes, bits, words, codes, u->c);
-        }
-        x += CODEC_OCTET * stride;
-        codes += u->c * bits; /* 8 pixels: `bits` bytes per channel */
+        const struct codec_means at = mean_walk_next(&walk, n, 1, lanes);
+        encode_part(u, ph, range, x + p * stride, stride, at, n, lanes, block, codes);
+        codes += u->c * u->bits; /* 8 pixels: `bits` bytes per channel */
         block += u->c;
     }
 }
 
-static void encode_lanes_any(const struct codec_unit *u, const struct codec_philox *ph,
-                             const float *x, size_t stride, size_t channel, size_t lanes,
-                             unsigned char *means, unsigned char *dst)
+SIMD_INLINE void encode_octets_strip(const struct codec_unit *u, const struct codec_philox *ph,
+                                     const struct codec_lanes *range, const float *x, size_t stride,
+                                     size_t channel, const unsigned char *means, unsigned bits,
+                                     unsigned char *codes)
 {
-    encode_lanes(u, ph, x, stride, channel, lanes, u->bits, 0, means, dst);
+    const size_t n_octets = u->h * u->w / CODEC_OCTET, n_left = u->h * u->w % CODEC_OCTET;
+    const uint64_t block = first_block(u, channel), behind = block + n_octets * u->c;
+    struct codec_stream stream = codec_stream_make(ph, u->stochastic, block, u->c,
+                                                   behind + CODEC_STRIP);
+    struct mean_walk walk;
+    mean_walk_init(&walk, u, means, 0, CODEC_VECTORS, SIMD_LANES);
+    for (size_t i = 0; i < n_octets; i++) {
+        const struct codec_means at = mean_walk_next(&walk, CODEC_OCTET, CODEC_VECTORS, SIMD_LANES);
+        codec_encode_next(range, x, stride, at, bits, ph, &stream, i + 1 == n_octets, codes, u->c);
+        x += CODEC_OCTET * stride;
+        codes += u->c * bits;
+    }
+    if (n_left > 0) {
+        struct codec_means at = mean_walk_next(&walk, n_left, CODEC_VECTORS, SIMD_LANES);
+        for (size_t v = 0; v < CODEC_VECTORS; v++) {
+            encode_part(u, ph, &range[v], x + v * SIMD_LANES, stride, at, n_left, SIMD_LANES,
+                        behind + v * SIMD_LANES, codes + v * SIMD_LANES);
+            at.mean++;
+        }
+    }
 }
 
-SIMD_INLINE void encode_bits(const struct codec_unit *u, const float *x, size_t stride, size_t c0,
-                             size_t c1, unsigned bits, unsigned char *means, unsigned char *dst)
+/* Ranges of `vectors` vectors of channels from `channel` on, and where they are stored. */
+SIMD_INLINE void make_ranges(const struct codec_unit *u, const struct map_stats *stats,
+                             size_t channel, size_t vectors, size_t lanes, unsigned char *dst,
+                             struct codec_lanes *range)
 {
-    struct codec_philox ph;
-    codec_philox_init(&ph, &u->rng);
-    size_t ch = c0;
-    for (; ch + SIMD_LANES <= c1; ch += SIMD_LANES) {
-        unsigned char *first = means == NULL ? NULL : means + (ch - c0) * 2;
-        encode_lanes(u, &ph, x + ch, stride, ch, SIMD_LANES, bits, 1, first, dst);
+    unsigned char *const to = dst + u->ranges_at + channel * 2;
+    for (size_t v = 0; v < vectors; v++) {
+        const size_t at = v * SIMD_LANES * 2;
+        codec_lanes_make(&range[v], stats->low[v], stats->high[v], stats->damage[v], u->bits);
+        codec_store_bf16(to + at, range[v].minimum_bf16, lanes);
+        codec_store_bf16(to + u->c * 2 + at, range[v].step_bf16, lanes);
     }
-    if (ch < c1) {
-        unsigned char *first = means == NULL ? NULL : means + (ch - c0) * 2;
-        encode_lanes_any(u, &ph, x + ch, stride, ch, c1 - ch, first, dst);
+}
+
+/* `lanes` channels from `channel` on, one vector; x, means are the first one's. */
+static void encode_vector(const struct codec_unit *u, const struct codec_philox *ph, const float *x,
+                          size_t stride, size_t channel, size_t lanes, unsigned char *means,
+                          unsigned char *dst)
+{
+    const struct map_stats stats = map_stats_part(u, x, stride, lanes, means);
+    if (u->has_codes) {
+        struct codec_lanes range;
+        make_ranges(u, &stats, channel, 1, lanes, dst, &range);
+        encode_octets_vector(u, ph, &range, x, stride, channel, lanes, means,
+                             dst + u->codes_at + channel);
+    }
+}
+
+static void encode_strip(const struct codec_unit *u, const struct codec_philox *ph, const float *x,
+                         size_t stride, size_t channel, unsigned char *means, unsigned char *dst)
+{
+    const struct map_stats stats = map_stats_strip(u, x, stride, means);
+    if (!u->has_codes) {
+        return;
+    }
+    struct codec_lanes range[CODEC_VECTORS];
+    make_ranges(u, &stats, channel, CODEC_VECTORS, SIMD_LANES, dst, range);
+    unsigned char *const codes = dst + u->codes_at + channel;
+    switch (u->bits) {
+    case 1: encode_octets_strip(u, ph, range, x, stride, channel, means, 1, codes); break;
+    case 2: encode_octets_strip(u, ph, range, x, stride, channel, means, 2, codes); break;
+    case 4: encode_octets_strip(u, ph, range, x, stride, channel, means, 4, codes); break;
+    default: encode_octets_strip(u, ph, range, x, stride, channel, means, 8, codes); break;
     }
 }
 
 static void encode_map(const struct codec_unit *u, const float *x, size_t stride, size_t c0,
                        size_t c1, unsigned char *means, unsigned char *dst)
 {
-    switch (u->bits) {
-    case 1: encode_bits(u, x, stride, c0, c1, 1, means, dst); break;
-    case 2: encode_bits(u, x, stride, c0, c1, 2, means, dst); break;
-    case 4: encode_bits(u, x, stride, c0, c1, 4, means, dst); break;
-    default: encode_bits(u, x, stride, c0, c1, 8, means, dst); break;
+    struct codec_philox ph;
+    codec_philox_init(&ph, &u->rng, first_block(u, c0));
+    size_t ch = c0;
+    for (; ch + CODEC_STRIP <= c1; ch += CODEC_STRIP) {
+        encode_strip(u, &ph, x + ch, stride, ch, means == NULL ? NULL : means + (ch - c0) * 2, dst);
+    }
+    for (; ch < c1; ch += SIMD_LANES) {
+        encode_vector(u, &ph, x + ch, stride, ch, min_size(SIMD_LANES, c1 - ch),
+                      means == NULL ? NULL : means + (ch - c0) * 2, dst);
     }
 }
 
 /* --- decode ----------------------------------------------------------------------------------- */
 
+/* Pixels of lines h0..h1-1 of one vector of channels from `channel` on; that alone of their
+ * means. */
 static void decode_means(const struct codec_unit *u, const unsigned char *means, size_t h0,
                          size_t h1, size_t lanes, float *out, size_t stride)
 {
     struct mean_walk walk;
-    mean_walk_init(&walk, u, means, h0);
+    mean_walk_init(&walk, u, means, h0, 1, lanes);
     for (size_t p = 0; p < (h1 - h0) * u->w; p++) {
-        codec_store(out + p * stride, mean_walk_load(&walk, lanes), lanes);
-        if (++walk.x == u->w) {
-            walk.x = 0;
-            walk.y++;
-        }
+        const struct codec_means at = mean_walk_next(&walk, 1, 1, lanes);
+        codec_store(out + p * stride, at.mean[0], lanes);
     }
 }
 
-static __attribute__((noinline)) void decode_octet_any(simd_f32 minimum, simd_f32 step,
-                                                       const unsigned char *codes, size_t row_bytes,
-                                                       size_t from, size_t to, size_t lanes,
-                                                       unsigned bits, const struct mean_walk *walk,
-                                                       float *out, size_t stride)
+static void load_levels(const struct codec_unit *u, const unsigned char *src, size_t channel,
+                        size_t lanes, struct codec_levels *levels)
 {
-    codec_decode_octet(minimum, step, codes, row_bytes, from, to, lanes, bits, walk->mean,
-                       walk->step, out, stride);
+    const unsigned char *const ranges = src + u->ranges_at + channel * 2;
+    *levels = codec_levels_make(codec_load_bf16(ranges, lanes),
+                                codec_load_bf16(ranges + u->c * 2, lanes));
 }
 
-SIMD_INLINE void decode_lanes(const struct codec_unit *u, const unsigned char *src, size_t h0,
-                              size_t h1, size_t channel, size_t lanes, unsigned bits, int is_whole,
-                              float *out, size_t stride)
+/* As codec_decode_part, of a strip or a vector. */
+static __attribute__((noinline)) void decode_part(const struct codec_levels *levels,
+                                                  const unsigned char *codes, size_t row_bytes,
+                                                  struct codec_means means, size_t from, size_t to,
+                                                  size_t vectors, size_t lanes, unsigned bits,
+                                                  float *out, size_t stride)
+{
+    for (size_t v = 0; v < vectors; v++) {
+        codec_decode_part(&levels[v], codes + v * SIMD_LANES, row_bytes, means, from, to, lanes,
+                          bits, out + v * SIMD_LANES, stride);
+        means.mean++;
+    }
+}
+
+/* `vectors` is that of a strip, whose whole octets are quick, or 1. */
+SIMD_INLINE void decode_lines(const struct codec_unit *u, const unsigned char *src, size_t h0,
+                              size_t h1, size_t channel, size_t vectors, size_t lanes,
+                              unsigned bits, int is_strip, float *out, size_t stride)
 {
     const unsigned char *means = u->has_means ? src + channel * 2 : NULL;
-    if (!u->has_codes) {
-        decode_means(u, means, h0, h1, lanes, out, stride);
-        return;
+    struct codec_levels levels[CODEC_VECTORS];
+    for (size_t v = 0; v < vectors; v++) {
+        load_levels(u, src, channel + v * SIMD_LANES, lanes, &levels[v]);
     }
-    simd_f32 minimum, step;
-    codec_lanes_load(codec_load_bf16(src + u->ranges_at + channel * 2, lanes),
-                     codec_load_bf16(src + u->ranges_at + (u->c + channel) * 2, lanes), &minimum,
-                     &step);
     struct mean_walk walk;
-    mean_walk_init(&walk, u, means, h0);
-    /* Rows may begin in the middle of an octet; an octet may then lie in two blocks. */
-    walk.is_aligned &= h0 * u->w % CODEC_OCTET == 0 || u->n_rows * u->n_cols == 1;
+    mean_walk_init(&walk, u, means, h0, vectors, lanes);
+    const unsigned char *const codes = src + u->codes_at + channel;
     for (size_t p = h0 * u->w; p < h1 * u->w;) {
         const size_t from = p % CODEC_OCTET;
         const size_t to = min_size(CODEC_OCTET, from + (h1 * u->w - p));
-        const unsigned char *codes = src + u->codes_at + channel + p / CODEC_OCTET * u->c * bits;
-        mean_walk_next(&walk, to - from, lanes);
-        if (is_whole && to - from == CODEC_OCTET) {
-            codec_decode_octet(minimum, step, codes, u->c, 0, CODEC_OCTET, lanes, bits, walk.mean,
-                               walk.step, out, stride);
+        const unsigned char *octet = codes + p / CODEC_OCTET * u->c * bits;
+        const struct codec_means at = mean_walk_next(&walk, to - from, vectors, lanes);
+        if (is_strip && to - from == CODEC_OCTET) {
+            codec_decode_octet(levels, octet, u->c, at, bits, out, stride);
         } else {
-            decode_octet_any(minimum, step, codes, u->c, from, to, lanes, bits, &walk, out, stride);
+            decode_part(levels, octet, u->c, at, from, to, vectors, lanes, bits, out, stride);
         }
         out += (to - from) * stride;
         p += to - from;
     }
 }
 
-static void decode_lanes_any(const struct codec_unit *u, const unsigned char *src, size_t h0,
-                             size_t h1, size_t channel, size_t lanes, float *out, size_t stride)
+static void decode_vector(const struct codec_unit *u, const unsigned char *src, size_t h0,
+                          size_t h1, size_t channel, size_t lanes, float *out, size_t stride)
 {
-    decode_lanes(u, src, h0, h1, channel, lanes, u->bits, 0, out, stride);
+    if (u->has_codes) {
+        decode_lines(u, src, h0, h1, channel, 1, lanes, u->bits, 0, out, stride);
+    } else {
+        decode_means(u, src + channel * 2, h0, h1, lanes, out, stride);
+    }
 }
 
-SIMD_INLINE void decode_bits(const struct codec_unit *u, const unsigned char *src, size_t h0,
-                             size_t h1, size_t c0, size_t c1, unsigned bits, float *out,
-                             size_t stride)
+SIMD_INLINE void decode_strip(const struct codec_unit *u, const unsigned char *src, size_t h0,
+                              size_t h1, size_t channel, unsigned bits, float *out, size_t stride)
 {
-    size_t ch = c0;
-    for (; ch + SIMD_LANES <= c1; ch += SIMD_LANES) {
-        decode_lanes(u, src, h0, h1, ch, SIMD_LANES, bits, 1, out + (ch - c0), stride);
-    }
-    if (ch < c1) {
-        decode_lanes_any(u, src, h0, h1, ch, c1 - ch, out + (ch - c0), stride);
-    }
+    decode_lines(u, src, h0, h1, channel, CODEC_VECTORS, SIMD_LANES, bits, 1, out, stride);
 }
 
 static void decode_map(const struct codec_unit *u, const unsigned char *src, size_t h0, size_t h1,
                        size_t c0, size_t c1, float *out, size_t stride)
 {
-    switch (u->bits) {
-    case 1: decode_bits(u, src, h0, h1, c0, c1, 1, out, stride); break;
-    case 2: decode_bits(u, src, h0, h1, c0, c1, 2, out, stride); break;
-    case 4: decode_bits(u, src, h0, h1, c0, c1, 4, out, stride); break;
-    default: decode_bits(u, src, h0, h1, c0, c1, 8, out, stride); break;
+    size_t ch = c0;
+    for (; u->has_codes && ch + CODEC_STRIP <= c1; ch += CODEC_STRIP) {
+        switch (u->bits) {
+        case 1: decode_strip(u, src, h0, h1, ch, 1, out + (ch - c0), stride); break;
+        case 2: decode_strip(u, src, h0, h1, ch, 2, out + (ch - c0), stride); break;
+        case 4: decode_strip(u, src, h0, h1, ch, 4, out + (ch - c0), stride); break;
+        default: decode_strip(u, src, h0, h1, ch, 8, out + (ch - c0), stride); break;
+        }
+    }
+    for (; ch < c1; ch += SIMD_LANES) {
+        decode_vector(u, src, h0, h1, ch, min_size(SIMD_LANES, c1 - ch), out + (ch - c0), stride);
     }
 }
 

@@ -19,7 +19,6 @@
 #define CODEC_SSE2 0
 #endif
 
-typedef uint64_t simd_u64 __attribute__((vector_size(SIMD_LANES * 4)));
 typedef uint16_t simd_u16 __attribute__((vector_size(SIMD_LANES * 2)));
 typedef uint8_t simd_u8 __attribute__((vector_size(SIMD_LANES)));
 
@@ -84,17 +83,6 @@ SIMD_INLINE simd_u32 codec_round(simd_f32 x)
         r[i] = (uint32_t)__builtin_rintf(x[i]);
     }
     return r;
-#endif
-}
-
-/* acc | (x >> shift & mask) */
-SIMD_INLINE simd_u32 codec_insert(simd_u32 acc, simd_u32 x, unsigned shift, uint32_t mask)
-{
-#if SIMD_ISA == SIMD_ISA_avx512
-    return (simd_u32)_mm512_ternarylogic_epi32((__m512i)acc, (__m512i)(x >> shift),
-                                               _mm512_set1_epi32((int)mask), 0xF8);
-#else
-    return acc | (x >> shift & mask);
 #endif
 }
 
@@ -211,89 +199,6 @@ SIMD_INLINE void codec_store_bytes(unsigned char *p, simd_u32 x, size_t lanes)
     }
 }
 
-/* --- random bits ------------------------------------------------------------------------------ */
-
-#define CODEC_PHILOX_ROUNDS 10
-
-/* One Philox block per lane. The arithmetic is done in 64-bit lanes, for which processors have a
- * 32 x 32 -> 64 bit product: channels with even numbers in one vector, odd ones in another. Only
- * the lower halves count; what is left in the upper ones never gets into them. */
-struct codec_philox {
-    simd_u64 key0[CODEC_PHILOX_ROUNDS], key1[CODEC_PHILOX_ROUNDS];
-    simd_u64 step, stream, even; /* even: 0, 2, 4, … */
-};
-
-SIMD_INLINE simd_u64 codec_set_u64(uint64_t x)
-{
-    return x - (simd_u64){0};
-}
-
-SIMD_INLINE void codec_philox_init(struct codec_philox *ph, const struct rng *rng)
-{
-    uint32_t key0 = rng->key[0], key1 = rng->key[1];
-    for (size_t i = 0; i < CODEC_PHILOX_ROUNDS; i++) {
-        ph->key0[i] = codec_set_u64(key0);
-        ph->key1[i] = codec_set_u64(key1);
-        key0 += UINT32_C(0x9E3779B9);
-        key1 += UINT32_C(0xBB67AE85);
-    }
-    ph->step = codec_set_u64(rng->step);
-    ph->stream = codec_set_u64(rng->stream);
-    for (size_t i = 0; i < SIMD_LANES / 2; i++) {
-        ph->even[i] = 2 * i;
-    }
-}
-
-/* Product of the lower halves. */
-SIMD_INLINE simd_u64 codec_mul_low(simd_u64 a, uint32_t b)
-{
-#if SIMD_ISA == SIMD_ISA_avx512
-    return (simd_u64)_mm512_mul_epu32((__m512i)a, _mm512_set1_epi64((long long)b));
-#elif SIMD_ISA == SIMD_ISA_avx2
-    return (simd_u64)_mm256_mul_epu32((__m256i)a, _mm256_set1_epi64x((long long)b));
-#elif CODEC_SSE2
-    return (simd_u64)_mm_mul_epu32((__m128i)a, _mm_set1_epi64x((long long)b));
-#else
-    return (a & UINT64_C(0xFFFFFFFF)) * (uint64_t)b;
-#endif
-}
-
-SIMD_INLINE simd_u64 codec_xor3(simd_u64 a, simd_u64 b, simd_u64 c)
-{
-#if SIMD_ISA == SIMD_ISA_avx512
-    return (simd_u64)_mm512_ternarylogic_epi64((__m512i)a, (__m512i)b, (__m512i)c, 0x96);
-#else
-    return a ^ b ^ c;
-#endif
-}
-
-SIMD_INLINE void codec_philox_round(simd_u64 x[4], simd_u64 key0, simd_u64 key1)
-{
-    const simd_u64 p0 = codec_mul_low(x[0], UINT32_C(0xD2511F53));
-    const simd_u64 p1 = codec_mul_low(x[2], UINT32_C(0xCD9E8D57));
-    x[0] = codec_xor3(p1 >> 32, x[1], key0);
-    x[1] = p1;
-    x[2] = codec_xor3(p0 >> 32, x[3], key1);
-    x[3] = p0;
-}
-
-/* Lane i gets the four words of block `first` + i. */
-SIMD_INLINE void codec_philox(const struct codec_philox *ph, uint64_t first, simd_u32 words[4])
-{
-    const simd_u64 even = ph->even + first, odd = even + 1;
-    simd_u64 a[4] = {even, even >> 32, ph->step, ph->stream};
-    simd_u64 b[4] = {odd, odd >> 32, ph->step, ph->stream};
-#pragma GCC unroll 10
-    for (size_t i = 0; i < CODEC_PHILOX_ROUNDS; i++) {
-        codec_philox_round(a, ph->key0[i], ph->key1[i]);
-        codec_philox_round(b, ph->key0[i], ph->key1[i]);
-    }
-#pragma GCC unroll 4
-    for (size_t i = 0; i < 4; i++) {
-        words[i] = (simd_u32)((a[i] & UINT64_C(0xFFFFFFFF)) | b[i] << 32);
-    }
-}
-
 /* --- ranges ----------------------------------------------------------------------------------- */
 
 /* See struct codec_range. */
@@ -343,65 +248,21 @@ static __attribute__((unused)) void codec_lanes_make(struct codec_lanes *range, 
     range->limit = (simd_f32)codec_select(flat & ~damaged, odd, whole);
 }
 
+/* The numbers of r = minimum + code * step. */
+struct codec_levels {
+    simd_f32 minimum, step;
+};
+
 /* As codec_range_load. */
-SIMD_INLINE void codec_lanes_load(simd_u32 minimum_bf16, simd_u32 step_bf16, simd_f32 *minimum,
-                                  simd_f32 *step)
+SIMD_INLINE struct codec_levels codec_levels_make(simd_u32 minimum_bf16, simd_u32 step_bf16)
 {
     const simd_i32 flat = (simd_i32)((step_bf16 & CODEC_FLAT_BIT) != 0);
     const simd_u32 even = minimum_bf16 << 16 | (step_bf16 & 0x7FFFu) << 1;
     const simd_f32 last_bit = (simd_f32)(even | 1u) - (simd_f32)even;
-    *minimum = (simd_f32)codec_select(flat, even, minimum_bf16 << 16);
-    *step = (simd_f32)codec_select(flat, (simd_u32)last_bit, step_bf16 << 16);
-}
-
-/* --- eight pixels ----------------------------------------------------------------------------- */
-
-/* Codes of n <= 8 pixels from an octet's first: values at x + i * stride, means at
- * mean[i * mean_step]; their bytes `row_bytes` apart. The random bits of pixel i are lane i of the
- * words, or 0x8000 where nothing is random. */
-SIMD_INLINE void codec_encode_octet(const struct codec_lanes *range, const float *x, size_t stride,
-                                    const simd_f32 *mean, size_t mean_step, size_t n, size_t lanes,
-                                    unsigned bits, const simd_u32 words[4], unsigned char *codes,
-                                    size_t row_bytes)
-{
-    const unsigned per_byte = 8 / bits;
-    const uint32_t mask = (1u << bits) - 1u;
-    for (size_t b = 0; b * per_byte < n; b++) {
-        simd_u32 byte = {0};
-#pragma GCC unroll 8
-        for (unsigned s = 0; s < per_byte; s++) {
-            const size_t i = b * per_byte + s;
-            if (i < n) {
-                const simd_f32 r = codec_load(x + i * stride, lanes) - mean[i * mean_step];
-                const simd_f32 t = codec_min((r - range->minimum) * range->scale, range->limit);
-                const simd_u32 word = words[i / 2];
-                const simd_u32 random = i % 2 == 0 ? word & 0xFFFFu : word >> 16;
-                byte = codec_insert(byte, codec_round(t) + random, 16 - s * bits,
-                                    mask << (s * bits));
-            }
-        }
-        codec_store_bytes(codes + b * row_bytes, byte, lanes);
-    }
-}
-
-/* Pixels from..to-1 of an octet to out, the first one's place. `codes` are the octet's. */
-SIMD_INLINE void codec_decode_octet(simd_f32 minimum, simd_f32 step, const unsigned char *codes,
-                                    size_t row_bytes, size_t from, size_t to, size_t lanes,
-                                    unsigned bits, const simd_f32 *mean, size_t mean_step,
-                                    float *out, size_t stride)
-{
-    const unsigned per_byte = 8 / bits;
-    const uint32_t mask = (1u << bits) - 1u;
-    simd_u32 byte = {0};
-#pragma GCC unroll 8
-    for (size_t i = from; i < to; i++) {
-        if (i == from || i % per_byte == 0) {
-            byte = codec_load_bytes(codes + i / per_byte * row_bytes, lanes);
-        }
-        const simd_i32 code = (simd_i32)(byte >> (unsigned)(i % per_byte) * bits & mask);
-        const simd_f32 r = minimum + __builtin_convertvector(code, simd_f32) * step;
-        codec_store(out + (i - from) * stride, mean[(i - from) * mean_step] + r, lanes);
-    }
+    return (struct codec_levels){
+        .minimum = (simd_f32)codec_select(flat, even, minimum_bf16 << 16),
+        .step = (simd_f32)codec_select(flat, (simd_u32)last_bit, step_bf16 << 16),
+    };
 }
 
 #endif

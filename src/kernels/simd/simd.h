@@ -44,17 +44,18 @@ typedef uint32_t simd_u32 __attribute__((vector_size(SIMD_LANES * 4)));
 
 #define SIMD_INLINE static inline __attribute__((always_inline, unused))
 
-/* Loads and stores at any address that is a multiple of 4. */
+/* Loads and stores at any address that is a multiple of 4. (Through memcpy, gcc 12 takes vectors
+ * for integers, and where registers are short it copies them through the stack.) */
+typedef float simd_f32_at4 __attribute__((vector_size(SIMD_LANES * 4), aligned(4), may_alias));
+
 SIMD_INLINE simd_f32 simd_load(const float *p)
 {
-    simd_f32 v;
-    memcpy(&v, p, sizeof(v));
-    return v;
+    return *(const simd_f32_at4 *)p;
 }
 
 SIMD_INLINE void simd_store(float *p, simd_f32 v)
 {
-    memcpy(p, &v, sizeof(v));
+    *(simd_f32_at4 *)p = v;
 }
 
 SIMD_INLINE simd_f32 simd_zero(void)
