@@ -58,12 +58,12 @@ static uint64_t first_block(const struct codec_unit *u, size_t tile)
 
 /* A tile is an octet of a strip, and the same range in every lane. */
 SIMD_INLINE void encode_tile(const struct codec_philox *ph, const struct codec_lanes *range,
-                             const float *v, struct codec_stream *stream, int is_last,
-                             unsigned bits, unsigned char *codes)
+                             const float *v, struct codec_stream *stream, unsigned bits,
+                             unsigned char *codes)
 {
     const simd_f32 no_mean[CODEC_VECTORS] = {{0}};
     codec_encode_next(range, v, CODEC_TILE_LANES, (struct codec_means){no_mean, 0}, bits, ph,
-                      stream, is_last, codes, CODEC_TILE_LANES);
+                      stream, codes, CODEC_TILE_LANES);
 }
 
 /* The range of tiles t0..t1-1, the same in every lane; the stored form goes to dst. */
@@ -114,12 +114,11 @@ static void encode_group(const struct codec_unit *u, const float *x, size_t stri
             float copy[CODEC_TILE];
             const float *v = tile_values(u, x, stride, t, copy);
             unsigned char *codes = dst + u->codes_at + t * CODEC_TILE_LANES * u->bits;
-            const int is_last = t + 1 == end;
             switch (u->bits) {
-            case 1: encode_tile(&ph, range, v, &stream, is_last, 1, codes); break;
-            case 2: encode_tile(&ph, range, v, &stream, is_last, 2, codes); break;
-            case 4: encode_tile(&ph, range, v, &stream, is_last, 4, codes); break;
-            default: encode_tile(&ph, range, v, &stream, is_last, 8, codes); break;
+            case 1: encode_tile(&ph, range, v, &stream, 1, codes); break;
+            case 2: encode_tile(&ph, range, v, &stream, 2, codes); break;
+            case 4: encode_tile(&ph, range, v, &stream, 4, codes); break;
+            default: encode_tile(&ph, range, v, &stream, 8, codes); break;
             }
             if ((t + 1) * CODEC_TILE > n_values) {
                 clear_missing_codes(codes, u->bits, n_values - t * CODEC_TILE);

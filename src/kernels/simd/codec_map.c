@@ -17,14 +17,45 @@ struct map_stats {
     simd_f32 damage[CODEC_VECTORS]; /* not 0: NaN or infinity was among the values */
 };
 
-/* Sum (by rows), least and largest value of the pixels y0..y1-1, x0..x1-1. */
+/* Sum (by lines), least and largest value of the pixels of a block. */
 struct block_stats {
     simd_f32 sum[CODEC_VECTORS], low[CODEC_VECTORS], high[CODEC_VECTORS];
 };
 
-SIMD_INLINE struct block_stats block_stats(const float *x, size_t stride, size_t w, size_t y0,
-                                           size_t y1, size_t x0, size_t x1, size_t vectors,
-                                           size_t lanes)
+/* Lines that are summed side by side: each sum is a chain of additions, and four chains keep the
+ * adders busy. */
+#define STATS_LINES (CODEC_VECTORS < 4 ? 4 / CODEC_VECTORS : 1)
+
+/* Adds `lines` lines of n pixels. */
+SIMD_INLINE void block_add(struct block_stats *s, const float *x, size_t stride, size_t w, size_t n,
+                           size_t lines, size_t vectors, size_t lanes)
+{
+    simd_f32 line_sum[STATS_LINES][CODEC_VECTORS] = {{{0}}};
+    for (size_t j = 0; j < n; j++) {
+#pragma GCC unroll 4
+        for (size_t i = 0; i < lines; i++) {
+#pragma GCC unroll 4
+            for (size_t v = 0; v < vectors; v++) {
+                const simd_f32 value = codec_load(x + i * w * stride + v * SIMD_LANES, lanes);
+                s->low[v] = codec_min(value, s->low[v]);
+                s->high[v] = codec_max(value, s->high[v]);
+                line_sum[i][v] += value;
+            }
+        }
+        x += stride;
+    }
+#pragma GCC unroll 4
+    for (size_t i = 0; i < lines; i++) {
+#pragma GCC unroll 4
+        for (size_t v = 0; v < vectors; v++) {
+            s->sum[v] += line_sum[i][v];
+        }
+    }
+}
+
+/* x is the first of its h lines of n pixels, in a map w wide. */
+SIMD_INLINE struct block_stats block_stats(const float *x, size_t stride, size_t w, size_t h,
+                                           size_t n, size_t vectors, size_t lanes)
 {
     struct block_stats s;
     for (size_t v = 0; v < vectors; v++) {
@@ -32,25 +63,12 @@ SIMD_INLINE struct block_stats block_stats(const float *x, size_t stride, size_t
         s.low[v] = simd_set1(__builtin_inff());
         s.high[v] = simd_set1(-__builtin_inff());
     }
-    for (size_t i = y0; i < y1; i++) {
-        const float *pixel = x + (i * w + x0) * stride;
-        simd_f32 row_sum[CODEC_VECTORS];
-        for (size_t v = 0; v < vectors; v++) {
-            row_sum[v] = simd_zero();
-        }
-        for (size_t j = x0; j < x1; j++) {
-#pragma GCC unroll 4
-            for (size_t v = 0; v < vectors; v++) {
-                const simd_f32 value = codec_load(pixel + v * SIMD_LANES, lanes);
-                s.low[v] = codec_min(value, s.low[v]);
-                s.high[v] = codec_max(value, s.high[v]);
-                row_sum[v] += value;
-            }
-            pixel += stride;
-        }
-        for (size_t v = 0; v < vectors; v++) {
-            s.sum[v] += row_sum[v];
-        }
+    size_t y = 0;
+    for (; y + STATS_LINES <= h; y += STATS_LINES) {
+        block_add(&s, x + y * w * stride, stride, w, n, STATS_LINES, vectors, lanes);
+    }
+    for (; y < h; y++) {
+        block_add(&s, x + y * w * stride, stride, w, n, 1, vectors, lanes);
     }
     return s;
 }
@@ -62,7 +80,7 @@ SIMD_INLINE struct map_stats map_stats(const struct codec_unit *u, const float *
 {
     struct map_stats map;
     if (means == NULL) {
-        const struct block_stats s = block_stats(x, stride, u->w, 0, u->h, 0, u->w, vectors, lanes);
+        const struct block_stats s = block_stats(x, stride, u->w, u->h, u->w, vectors, lanes);
         for (size_t v = 0; v < vectors; v++) {
             map.low[v] = s.low[v];
             map.high[v] = s.high[v];
@@ -79,13 +97,13 @@ SIMD_INLINE struct map_stats map_stats(const struct codec_unit *u, const float *
         map.damage[v] = simd_zero();
     }
     for (size_t row = 0; row < u->n_rows; row++) {
-        const size_t y0 = row * u->block_h, y1 = min_size(y0 + u->block_h, u->h);
+        const size_t y = row * u->block_h, h = min_size(u->block_h, u->h - y);
         for (size_t col = 0; col < u->n_cols; col++) {
-            const size_t x0 = col * u->block_w, x1 = min_size(x0 + u->block_w, u->w);
-            const struct block_stats s = block_stats(x, stride, u->w, y0, y1, x0, x1, vectors,
-                                                     lanes);
+            const size_t at = col * u->block_w, n = min_size(u->block_w, u->w - at);
+            const struct block_stats s = block_stats(x + (y * u->w + at) * stride, stride, u->w, h,
+                                                     n, vectors, lanes);
             unsigned char *const to = means + (row * u->n_cols + col) * u->means_stride * 2;
-            const float scale = 1.0f / (float)((y1 - y0) * (x1 - x0));
+            const float scale = 1.0f / (float)(h * n);
             for (size_t v = 0; v < vectors; v++) {
                 const simd_f32 mean = codec_min(s.high[v], codec_max(s.low[v], s.sum[v] * scale));
                 const simd_u32 bf16 = codec_bf16_nearest_lanes(mean);
@@ -205,13 +223,14 @@ SIMD_INLINE struct codec_means mean_walk_next(struct mean_walk *m, size_t n, siz
 
 /* --- encode ----------------------------------------------------------------------------------- */
 
-static __attribute__((noinline)) void
-encode_part(const struct codec_unit *u, const struct codec_philox *ph,
-            const struct codec_lanes *range, const float *x, size_t stride,
-            struct codec_means means, size_t n, size_t lanes, uint64_t block, unsigned char *codes)
+/* As codec_encode_part. */
+static __attribute__((noinline)) void encode_part(const struct codec_unit *u,
+                                                  const struct codec_lanes *range, const float *x,
+                                                  size_t stride, struct codec_means means, size_t n,
+                                                  size_t lanes, const struct codec_words *words,
+                                                  unsigned char *codes)
 {
-    const struct codec_words words = u->stochastic ? codec_philox_any(ph, block) : codec_no_words();
-    codec_encode_part(range, x, stride, means, n, lanes, u->bits, &words, codes, u->c);
+    codec_encode_part(range, x, stride, means, n, lanes, u->bits, words, codes, u->c);
 }
 
 /* Block number of a channel's first octet. */
@@ -232,36 +251,41 @@ static void encode_octets_vector(const struct codec_unit *u, const struct codec_
     for (size_t p = 0; p < n_pixels; p += CODEC_OCTET) {
         const size_t n = min_size(CODEC_OCTET, n_pixels - p);
         const struct codec_means at = mean_walk_next(&walk, n, 1, lanes);
-        encode_part(u, ph, range, x + p * stride, stride, at, n, lanes, block, codes);
+        const struct codec_words words = u->stochastic ? codec_philox_any(ph, block)
+                                                       : codec_no_words();
+        encode_part(u, range, x + p * stride, stride, at, n, lanes, &words, codes);
         codes += u->c * u->bits; /* 8 pixels: `bits` bytes per channel */
         block += u->c;
     }
 }
 
+/* The last octet of a strip draws the random bits for the first of the next one. */
 SIMD_INLINE void encode_octets_strip(const struct codec_unit *u, const struct codec_philox *ph,
-                                     const struct codec_lanes *range, const float *x, size_t stride,
-                                     size_t channel, const unsigned char *means, unsigned bits,
-                                     unsigned char *codes)
+                                     struct codec_stream *stream, const struct codec_lanes *range,
+                                     const float *x, size_t stride, const unsigned char *means,
+                                     unsigned bits, unsigned char *codes)
 {
     const size_t n_octets = u->h * u->w / CODEC_OCTET, n_left = u->h * u->w % CODEC_OCTET;
-    const uint64_t block = first_block(u, channel), behind = block + n_octets * u->c;
-    struct codec_stream stream = codec_stream_make(ph, u->stochastic, block, u->c,
-                                                   behind + CODEC_STRIP);
     struct mean_walk walk;
     mean_walk_init(&walk, u, means, 0, CODEC_VECTORS, SIMD_LANES);
     for (size_t i = 0; i < n_octets; i++) {
         const struct codec_means at = mean_walk_next(&walk, CODEC_OCTET, CODEC_VECTORS, SIMD_LANES);
-        codec_encode_next(range, x, stride, at, bits, ph, &stream, i + 1 == n_octets, codes, u->c);
+        if (i + 1 == n_octets && n_left == 0) {
+            codec_stream_next_strip(stream);
+        }
+        codec_encode_next(range, x, stride, at, bits, ph, stream, codes, u->c);
         x += CODEC_OCTET * stride;
         codes += u->c * bits;
     }
     if (n_left > 0) {
         struct codec_means at = mean_walk_next(&walk, n_left, CODEC_VECTORS, SIMD_LANES);
         for (size_t v = 0; v < CODEC_VECTORS; v++) {
-            encode_part(u, ph, &range[v], x + v * SIMD_LANES, stride, at, n_left, SIMD_LANES,
-                        behind + v * SIMD_LANES, codes + v * SIMD_LANES);
+            encode_part(u, &range[v], x + v * SIMD_LANES, stride, at, n_left, SIMD_LANES,
+                        &stream->words[v], codes + v * SIMD_LANES);
             at.mean++;
         }
+        codec_stream_next_strip(stream);
+        codec_stream_draw(ph, stream);
     }
 }
 
@@ -293,8 +317,9 @@ static void encode_vector(const struct codec_unit *u, const struct codec_philox 
     }
 }
 
-static void encode_strip(const struct codec_unit *u, const struct codec_philox *ph, const float *x,
-                         size_t stride, size_t channel, unsigned char *means, unsigned char *dst)
+static void encode_strip(const struct codec_unit *u, const struct codec_philox *ph,
+                         struct codec_stream *stream, const float *x, size_t stride, size_t channel,
+                         unsigned char *means, unsigned char *dst)
 {
     const struct map_stats stats = map_stats_strip(u, x, stride, means);
     if (!u->has_codes) {
@@ -304,21 +329,25 @@ static void encode_strip(const struct codec_unit *u, const struct codec_philox *
     make_ranges(u, &stats, channel, CODEC_VECTORS, SIMD_LANES, dst, range);
     unsigned char *const codes = dst + u->codes_at + channel;
     switch (u->bits) {
-    case 1: encode_octets_strip(u, ph, range, x, stride, channel, means, 1, codes); break;
-    case 2: encode_octets_strip(u, ph, range, x, stride, channel, means, 2, codes); break;
-    case 4: encode_octets_strip(u, ph, range, x, stride, channel, means, 4, codes); break;
-    default: encode_octets_strip(u, ph, range, x, stride, channel, means, 8, codes); break;
+    case 1: encode_octets_strip(u, ph, stream, range, x, stride, means, 1, codes); break;
+    case 2: encode_octets_strip(u, ph, stream, range, x, stride, means, 2, codes); break;
+    case 4: encode_octets_strip(u, ph, stream, range, x, stride, means, 4, codes); break;
+    default: encode_octets_strip(u, ph, stream, range, x, stride, means, 8, codes); break;
     }
 }
 
 static void encode_map(const struct codec_unit *u, const float *x, size_t stride, size_t c0,
                        size_t c1, unsigned char *means, unsigned char *dst)
 {
+    const uint64_t first = first_block(u, c0);
+    const uint64_t last = first + u->h * u->w / CODEC_OCTET * u->c + (c1 - c0);
     struct codec_philox ph;
-    codec_philox_init(&ph, &u->rng, first_block(u, c0));
+    codec_philox_init(&ph, &u->rng, first);
+    struct codec_stream stream = codec_stream_make(&ph, u->stochastic, first, u->c, last);
     size_t ch = c0;
     for (; ch + CODEC_STRIP <= c1; ch += CODEC_STRIP) {
-        encode_strip(u, &ph, x + ch, stride, ch, means == NULL ? NULL : means + (ch - c0) * 2, dst);
+        encode_strip(u, &ph, &stream, x + ch, stride, ch,
+                     means == NULL ? NULL : means + (ch - c0) * 2, dst);
     }
     for (; ch < c1; ch += SIMD_LANES) {
         encode_vector(u, &ph, x + ch, stride, ch, min_size(SIMD_LANES, c1 - ch),

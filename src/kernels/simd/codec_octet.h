@@ -102,34 +102,57 @@ SIMD_INLINE void codec_store_two_rows(unsigned char *row0, unsigned char *row1,
 #endif
 }
 
-/* The random bits of a strip's octets. */
+/* The random bits of one octet after the other, and of one strip after the other. */
 struct codec_stream {
-    struct codec_words words[CODEC_VECTORS]; /* of the next octet to be encoded, if is_ahead */
-    int is_random, is_ahead;
-    uint64_t block, step;                     /* the next octet's first block; to the next one's */
-    simd_u64 product[CODEC_VECTORS], advance; /* as codec_philox_product, one octet further */
+    struct codec_words words[CODEC_VECTORS]; /* of the octet to be encoded */
+    int is_random;                           /* else the words stay as they are */
+    int is_near;                             /* all blocks are, as codec_philox_is_near has it */
+    uint64_t step;                           /* from one octet's first block to the next one's */
+    uint64_t block, strip_block;             /* first blocks of the next octet, of this strip */
+    /* codec_philox_product of the same three */
+    simd_u64 advance, product[CODEC_VECTORS], strip_product[CODEC_VECTORS];
 };
 
-/* Octets have their blocks at first, first + step, …, none beyond `last`. */
+/* Draws the next octet's. */
+static __attribute__((noinline, unused)) void codec_stream_draw(const struct codec_philox *ph,
+                                                                struct codec_stream *s)
+{
+    for (size_t v = 0; s->is_random && v < CODEC_VECTORS; v++) {
+        s->words[v] = codec_philox_any(ph, s->block + v * SIMD_LANES);
+        s->product[v] += s->advance;
+    }
+    s->block += s->step;
+}
+
+/* Octets have their blocks at first, first + step, … ; strips, at first, first + 16, …; none lies
+ * behind `last`. */
 static __attribute__((unused)) struct codec_stream codec_stream_make(const struct codec_philox *ph,
                                                                      int is_random, uint64_t first,
                                                                      uint64_t step, uint64_t last)
 {
     struct codec_stream s = {
         .is_random = is_random,
-        .is_ahead = is_random && codec_philox_is_near(ph, first, last),
-        .block = first,
+        .is_near = codec_philox_is_near(ph, first, last),
         .step = step,
+        .block = first,
+        .strip_block = first,
         .advance = codec_set_u64(step * CODEC_PHILOX_M0),
     };
     for (size_t v = 0; v < CODEC_VECTORS; v++) {
         s.words[v] = codec_no_words();
-        if (s.is_ahead) {
-            s.words[v] = codec_philox_any(ph, first + v * SIMD_LANES);
-            s.product[v] = codec_philox_product(first + v * SIMD_LANES) + s.advance;
-        }
+        s.product[v] = s.strip_product[v] = codec_philox_product(first + v * SIMD_LANES);
     }
+    codec_stream_draw(ph, &s);
     return s;
+}
+
+/* The next octet will be the first of the next strip. */
+SIMD_INLINE void codec_stream_next_strip(struct codec_stream *s)
+{
+    s->block = s->strip_block += CODEC_STRIP;
+    for (size_t v = 0; v < CODEC_VECTORS; v++) {
+        s->product[v] = s->strip_product[v] += (uint64_t)CODEC_STRIP * CODEC_PHILOX_M0;
+    }
 }
 
 /* Codes of a strip's whole octet: values at x + i * stride, `bits` rows of bytes, `row_bytes`
@@ -186,21 +209,19 @@ SIMD_INLINE void codec_encode_octet(const struct codec_lanes range[CODEC_VECTORS
     }
 }
 
-/* The stream's next octet; behind the last one nothing is drawn. */
+/* The stream's octet, and on to the next. */
 SIMD_INLINE void codec_encode_next(const struct codec_lanes range[CODEC_VECTORS], const float *x,
                                    size_t stride, struct codec_means means, unsigned bits,
                                    const struct codec_philox *ph, struct codec_stream *stream,
-                                   int is_last, unsigned char *codes, size_t row_bytes)
+                                   unsigned char *codes, size_t row_bytes)
 {
-    if (stream->is_ahead && !is_last) {
+    if (stream->is_random && stream->is_near) {
         codec_encode_octet(range, x, stride, means, bits, ph, 1, stream, codes, row_bytes);
-        return;
+        stream->block += stream->step;
+    } else {
+        codec_encode_octet(range, x, stride, means, bits, ph, 0, stream, codes, row_bytes);
+        codec_stream_draw(ph, stream);
     }
-    for (size_t v = 0; stream->is_random && !stream->is_ahead && v < CODEC_VECTORS; v++) {
-        stream->words[v] = codec_philox_any(ph, stream->block + v * SIMD_LANES);
-    }
-    stream->block += stream->step;
-    codec_encode_octet(range, x, stride, means, bits, ph, 0, stream, codes, row_bytes);
 }
 
 /* The first n <= 8 pixels of an octet, the first `lanes` channels. */
