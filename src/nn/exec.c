@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/sys.h"
 #include "nn/exec_priv.h"
 
 /* --- policies with I/O in flight ------------------------------------------------------------ */
@@ -21,7 +22,10 @@ static int settle(struct exec *e, const struct plan *p, int buffer, struct err *
             continue;
         }
         e->unsettled[c] = PLAN_NONE;
-        if (pv->store->policy->settle(pv->store, &pv->map, err)) {
+        double start = sys_now_s();
+        int rc = pv->store->policy->settle(pv->store, &pv->map, err);
+        e->vault.encode_s += sys_now_s() - start;
+        if (rc) {
             return err_add(err, "%s: finishing to store its map", pv->map.name);
         }
     }
@@ -45,6 +49,51 @@ static int prefetch(struct exec *e, const struct plan *p, const struct plan_buff
                : 0;
 }
 
+/* Has what was to be decoded come? */
+static int check_decoded(struct exec *e, const struct plan_step *s, struct err *err)
+{
+    if (s->kind != PLAN_DECODE) {
+        return 0;
+    }
+    const struct plan_value *pv = &e->values[s->value];
+    return pv->store->policy->failed && pv->store->policy->failed(pv->store, err)
+               ? err_add(err, "%s: bringing back its map", pv->map.name)
+               : 0;
+}
+
+/* Tells the store's policy which maps it will get. */
+static int prepare(struct exec *e, struct store *store, struct err *err)
+{
+    size_t n = 0, n_values = e->cfg.graph->n_values;
+    if (!store->policy->prepare) {
+        return 0;
+    }
+    const struct store_map **maps = mem_calloc(MEM_OTHER, n_values, sizeof *maps);
+    if (!maps) {
+        return err_nomem(err, "the executor", n_values * sizeof *maps);
+    }
+    for (size_t v = 0; v < n_values; v++) {
+        const struct plan_value *pv = &e->train.values[v];
+        if (pv->kept && pv->store == store && pv->choice.action == STORE_ENCODE) {
+            maps[n++] = &pv->map;
+        }
+    }
+    int rc = n ? store->policy->prepare(store, maps, n, err) : 0;
+    mem_free(maps);
+    return rc ? err_add(err, "policy %s", store->policy->name) : 0;
+}
+
+static int prepare_all(struct exec *e, struct err *err)
+{
+    struct store *store = e->cfg.store;
+    for (size_t i = 0; store && i < store->n_rules; i++) {
+        if (prepare(e, &store->rules[i].store, err)) {
+            return (int)err->code;
+        }
+    }
+    return store ? prepare(e, store, err) : 0;
+}
+
 /* --- a pass --------------------------------------------------------------------------------- */
 
 static int run_plan(struct exec *e, const struct plan *p, const struct loss_call *call,
@@ -65,6 +114,11 @@ static int run_plan(struct exec *e, const struct plan *p, const struct loss_call
             }
         }
         exec_run_chain(e, p, i, call);
+        for (size_t j = 0; j < s->n_chain; j++) {
+            if (check_decoded(e, &s[j], err)) {
+                return (int)err->code;
+            }
+        }
         for (size_t r = 0; r < last->n_release; r++) {
             uint32_t b = p->order[last->release + r];
             if (settle(e, p, (int)b, err)) {
@@ -152,7 +206,7 @@ int exec_init(struct exec *e, const struct exec_config *cfg, struct err *err)
         err_nomem(err, "the arena of all planned buffers", e->arena_bytes);
         goto fail;
     }
-    if (alloc_tables(e, err)) {
+    if (alloc_tables(e, err) || prepare_all(e, err)) {
         goto fail;
     }
 #ifdef EXEC_ASAN
@@ -195,6 +249,7 @@ int exec_train_part(struct exec *e, const struct exec_part *part, struct loss_re
     e->context.training = 1;
     e->context.step = part->draw;
     e->pool_used = 0;
+    e->vault.spilled_bytes = 0;
     store_begin(e->cfg.store, part->draw);
     int image_kept = e->values[0].kept;
     if (image_kept) {
@@ -202,6 +257,7 @@ int exec_train_part(struct exec *e, const struct exec_part *part, struct loss_re
     }
     struct loss_call call = {.labels = part->labels, .result = result, .n_batch = part->n_batch};
     if (run_plan(e, &e->train, &call, err)) {
+        store_cancel(e->cfg.store);
         return (int)err->code;
     }
     if (image_kept) {

@@ -67,6 +67,7 @@ struct exec {
     struct exec_times times;
     size_t saved_bytes; /* vault's count at the end of the last forward pass */
     size_t saved_pieces[STORE_N_PIECES];
+    size_t spilled_bytes; /* of that pass */
     struct plan_value *values;   /* maps and choices for the batch at hand */
     size_t *code_bytes;          /* [codes] what encode returned */
     size_t *code_at;             /* [codes] place in the pool */
@@ -76,7 +77,8 @@ struct exec {
     const struct tensor *images; /* of the running step */
 };
 
-/* Makes both plans and allocates one arena for them. ERR_NOMEM, ERR_CONFIG. */
+/* Makes both plans and allocates one arena for them. ERR_NOMEM, ERR_CONFIG; ERR_IO where the policy
+ * cannot have what it needs of a disk. */
 int exec_init(struct exec *e, const struct exec_config *cfg, struct err *err) MUST_USE;
 void exec_fini(struct exec *e);
 

@@ -199,6 +199,7 @@ static void run_loss(struct exec *e, const struct plan *p, const struct plan_ste
     }
     e->saved_bytes = e->vault.bytes;
     memcpy(e->saved_pieces, e->vault.pieces, sizeof e->saved_pieces);
+    e->spilled_bytes = e->vault.spilled_bytes;
     struct tensor dlogits = exec_tensor(e, p, s->dy, e->cfg.graph->output);
     softmax_xent(&logits, call->labels, e->cfg.label_smoothing, 1.0 / (double)call->n_batch,
                  &dlogits, call->result);

@@ -138,6 +138,7 @@ static void sum_saved(struct plan_builder *b)
         for (int i = 0; pv->kept && i < STORE_N_PIECES; i++) {
             p->saved_pieces[i] += pv->n_copies * pv->choice.pieces[i];
         }
+        p->spilled_bytes += pv->kept ? pv->n_copies * pv->choice.spilled_bytes : 0;
     }
     for (size_t i = 0; i < b->g->n_layers; i++) {
         if (b->side[i] >= 0) {

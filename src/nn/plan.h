@@ -105,6 +105,7 @@ struct plan {
     size_t arena_bytes; /* extent of the packing, at least peak_bytes */
     size_t saved_bytes; /* kept at the end of forward, the image included */
     size_t saved_pieces[STORE_N_PIECES];
+    size_t spilled_bytes; /* written to files in a step, beside saved_bytes */
 };
 
 struct plan_config {

@@ -4,6 +4,13 @@
 #include "kernels/eltwise.h"
 #include "nn/plan_priv.h"
 
+/* Is the policy still busy with the value's buffer when its readers have read it? */
+static int lags(const struct plan_builder *b, uint32_t v)
+{
+    const struct plan_value *pv = b->p->values ? &b->p->values[v] : NULL;
+    return pv && pv->kept && pv->choice.action == STORE_ENCODE && pv->choice.lag;
+}
+
 /* Which input's buffer may hold the output: PLAN_NONE if none. */
 static int in_place_buffer(const struct plan_builder *b, const struct layer *l)
 {
@@ -13,7 +20,7 @@ static int in_place_buffer(const struct plan_builder *b, const struct layer *l)
     for (size_t j = 0; j < l->n_in; j++) {
         uint32_t v = l->in[j];
         if (b->value_buffer[v] >= 0 && b->last_reader[v] == (int)l->index &&
-            !plan_is_reference(b, v)) {
+            !plan_is_reference(b, v) && !lags(b, v)) {
             return b->value_buffer[v];
         }
     }
@@ -160,6 +167,22 @@ static void emit_loss(struct plan_builder *b)
     }
 }
 
+/* Buffers of encoded maps live for choice.lag steps more, but not beyond the forward pass. */
+static void add_lags(struct plan_builder *b)
+{
+    struct plan *p = b->p;
+    for (size_t i = 0; i < p->n_steps; i++) {
+        const struct plan_step *s = &p->steps[i];
+        if (s->kind != PLAN_ENCODE || s->x[0] < 0) {
+            continue;
+        }
+        struct plan_buffer *buf = &p->buffers[s->x[0]];
+        size_t until = i + p->values[s->value].choice.lag;
+        until = until < p->loss_step ? until : p->loss_step;
+        buf->last = buf->last > until ? buf->last : until;
+    }
+}
+
 void plan_forward(struct plan_builder *b)
 {
     emit_encodes(b, 0, NULL);
@@ -167,4 +190,7 @@ void plan_forward(struct plan_builder *b)
         emit_forward(b, plan_layer(b, i));
     }
     emit_loss(b);
+    if (!b->err->code) {
+        add_lags(b);
+    }
 }

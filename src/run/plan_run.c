@@ -132,6 +132,9 @@ static void write_memory(const struct session *s, const struct forecast *f,
         }
     }
     write_bytes(fp, "saved_bytes", total->saved_bytes);
+    if (total->spilled_bytes > 0) {
+        write_bytes(fp, "spilled to disk, beside it", total->spilled_bytes);
+    }
     fprintf(fp, "  %-28s %14.2f  (normal saves %zu bytes%s)\n", "saved_ratio", total->saved_ratio,
             s->normal_saved_bytes, s->accumulate > 1 ? " of the whole batch" : "");
     fprintf(fp, "\nAlive in the arena at its highest, step %.0f of %zu (%s):\n", total->peak_step,

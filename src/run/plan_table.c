@@ -41,7 +41,7 @@ static const char *kept_as(const struct plan_value *v)
     }
     switch (v->choice.action) {
     case STORE_REFERENCE: return "exact";
-    case STORE_ENCODE: return "encoded";
+    case STORE_ENCODE: return v->choice.spilled_bytes ? "spilled" : "encoded";
     case STORE_RECOMPUTE: return "recomputed";
     }
     return NULL;
@@ -105,6 +105,7 @@ static void fill_total(struct plan_row *row, struct plan_text *text, const struc
     row->parameters = (double)graph_n_weights(&s->graph);
     row->macs = graph_macs(&s->graph);
     set_pieces(row, f->train.saved_pieces);
+    row->spilled_bytes = (double)f->train.spilled_bytes;
     row->saved_ratio = (double)s->normal_saved_bytes / (double)f->train.saved_bytes;
     row->weights_bytes = (double)m->params;
     row->momentum_bytes = (double)m->momentum;
@@ -124,7 +125,7 @@ static void fill_image(struct plan_row *row, const struct session *s, const stru
     start_row(row, s, "image");
     row->layer = s->graph.values[0].name;
     set_output(row, &s->graph.values[0].shape);
-    row->saved_bytes = 0;
+    row->saved_bytes = row->spilled_bytes = 0;
     if (image->kept) {
         size_t pieces[STORE_N_PIECES];
         plan_image_saved(&f->train, &s->graph, pieces);
@@ -155,7 +156,9 @@ static void fill_layer(struct plan_row *row, struct plan_text *text, const struc
     set_output(row, &g->values[l->out].shape);
     row->parameters = (double)weights;
     row->macs = l->type->macs ? l->type->macs(l, &g->values[l->in[0]].shape) : 0;
-    row->kept_as = kept_as(&f->train.values[l->out]);
+    const struct plan_value *out = &f->train.values[l->out];
+    row->kept_as = kept_as(out);
+    row->spilled_bytes = out->kept ? (double)(out->n_copies * out->choice.spilled_bytes) : 0;
     plan_layer_saved(&f->train, g, l, pieces);
     set_pieces(row, pieces);
     row->weights_bytes = (double)bytes;

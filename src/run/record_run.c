@@ -76,6 +76,7 @@ static void write_memory(struct record *r, const struct run_record *rr, const st
             record_count(r, key, rr->saved_pieces[i]);
         }
         record_count(r, "total_bytes", (uint64_t)rr->saved_bytes);
+        record_count(r, "spilled_bytes", (uint64_t)rr->spilled_bytes);
         record_section_end(r);
     }
 }
@@ -137,6 +138,7 @@ void run_record_epoch(struct run_record *r, const struct epoch_row *row, const s
     }
     if (!isnan(row->saved_bytes)) {
         r->saved_bytes = row->saved_bytes;
+        r->spilled_bytes = row->spilled_bytes;
         memcpy(r->saved_pieces, pieces, sizeof r->saved_pieces);
     }
 }

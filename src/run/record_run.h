@@ -14,7 +14,7 @@ struct run_record {
     char started[32]; /* UTC */
     double start_s;
     double n_epochs, last_top1, best_top1;
-    double saved_bytes;
+    double saved_bytes, spilled_bytes;
     size_t saved_pieces[STORE_N_PIECES];
 };
 

@@ -120,6 +120,7 @@ static void fill_row(const struct writer *w, const struct train_epoch_info *info
     row->images_per_s = info->images_per_s;
     if (info->saved_bytes) { /* 0: the epoch had no full batch */
         row->saved_bytes = (double)info->saved_bytes;
+        row->spilled_bytes = (double)info->spilled_bytes;
         row->saved_ratio = (double)s->normal_saved_bytes / (double)info->saved_bytes;
     }
     row->planned_peak_bytes = (double)session_memory_planned(&s->memory);

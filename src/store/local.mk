@@ -7,8 +7,11 @@ store_sources = \
 	src/store/division.c \
 	src/store/fixed.c \
 	src/store/normal.c \
+	src/store/spill.c \
+	src/store/spill_priv.h \
 	src/store/store.c \
 	src/store/store.def \
 	src/store/store.h \
+	src/store/swap.c \
 	src/store/vault.c \
 	src/store/vault.h

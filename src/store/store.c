@@ -125,6 +125,16 @@ void store_begin(struct store *s, uint64_t step)
     }
 }
 
+void store_cancel(struct store *s)
+{
+    for (size_t i = 0; i < s->n_rules; i++) {
+        store_cancel(&s->rules[i].store);
+    }
+    if (s->policy->cancel != NULL) {
+        s->policy->cancel(s);
+    }
+}
+
 void store_close(struct store *s)
 {
     for (size_t i = 0; s != NULL && i < s->n_rules; i++) {

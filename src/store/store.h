@@ -37,6 +37,7 @@ struct store_params {
     int stochastic;
     int official;                 /* compat: official */
     enum store_segments segments; /* what checkpoint recomputes at a time */
+    char spill_dir[256];          /* where swap puts its file; "": chosen */
     /* What the plan does with the policy's choices, whatever the policy: */
     int rebuild_bn;   /* recompute: bn */
     int derived_mask; /* relu_mask: derived */
@@ -103,6 +104,8 @@ struct store_choice {
                           reads it has its statistics (store_map.norm) */
     int keep_restored; /* STORE_RECOMPUTE: once made again, keep it for all of its readers */
     size_t lead; /* steps before its decoding at which `prefetch` gets the restored map's buffer */
+    size_t lag;  /* steps after its encoding for which the map's buffer is not used for others */
+    size_t spilled_bytes; /* of it in a file; they are in no memory and not in `bytes` */
 };
 
 /* What backward knows about a map's reader, for adaptive policies. */
@@ -159,12 +162,17 @@ struct store_policy {
     void (*encode_samples)(struct store *s, const struct store_map *map, const struct tensor *x,
                            size_t first, const struct rng *rng, void *slot, void *workspace);
 
-    /* I/O in flight (may be NULL). `settle`: the map's buffer is about to be reused, finish reading
-     * it. `prefetch`: the map will be decoded into `out` (alive until then) in choice.lead steps.
-     * Both are called between layers. */
+    /* I/O in flight (each may be NULL). `prepare`: these maps (of the largest batch) will be
+     * encoded; called once, before the first step. `settle`: the map's buffer is about to be reused,
+     * finish reading it. `prefetch`: the map will be decoded into `out` (alive until then) in
+     * choice.lead steps. Both are called between layers. `failed`: the error, if I/O has failed;
+     * asked after each decode. `cancel`: the step is given up; no buffer is touched any more. */
+    int (*prepare)(struct store *s, const struct store_map *const *maps, size_t n, struct err *err);
     int (*settle)(struct store *s, const struct store_map *map, struct err *err);
     int (*prefetch)(struct store *s, const struct store_map *map, struct tensor *out,
                     struct err *err);
+    int (*failed)(struct store *s, struct err *err);
+    void (*cancel)(struct store *s);
 
     /* Adaptive policies (may be NULL): a reader of the map has gone through backward. */
     void (*observe)(struct store *s, const struct store_map *map, const struct store_gradient *g);
@@ -208,5 +216,7 @@ struct store *store_for(struct store *s, const char *map_name);
 
 /* A training step begins: tells s and its rules' policies. */
 void store_begin(struct store *s, uint64_t step);
+/* A training step is given up: likewise. */
+void store_cancel(struct store *s);
 
 #endif

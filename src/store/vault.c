@@ -38,6 +38,7 @@ void vault_keep_map(struct vault *v, const struct store_choice *choice, size_t b
     for (int i = 0; i < STORE_N_PIECES; i++) {
         vault_keep(v, (enum store_piece)i, piece_bytes(choice, (enum store_piece)i, bytes));
     }
+    v->spilled_bytes += choice->spilled_bytes;
 }
 
 size_t vault_encode(struct vault *v, struct store *s, const struct store_map *map,

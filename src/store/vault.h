@@ -16,6 +16,7 @@
 struct vault {
     size_t bytes;                  /* kept now = sum of pieces */
     size_t pieces[STORE_N_PIECES]; /* kept now, by kind */
+    size_t spilled_bytes;          /* in files, beside `bytes`, since the step began */
     double encode_s, decode_s;     /* time in the policy's encode and decode since the reset */
 };
 

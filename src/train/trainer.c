@@ -123,6 +123,7 @@ struct epoch_state {
     double start_s, wait_s;
     size_t saved_bytes;
     size_t saved_pieces[STORE_N_PIECES];
+    size_t spilled_bytes;
 };
 
 static size_t steps_in_all(const struct trainer *t, size_t n_steps)
@@ -176,6 +177,7 @@ static int train_part(struct trainer *t, struct epoch_state *es, const struct ba
     *loss_sum += r.loss_sum;
     if (batch->n == exec->cfg.batch_size) {
         es->saved_bytes = exec->saved_bytes;
+        es->spilled_bytes = exec->spilled_bytes;
         memcpy(es->saved_pieces, exec->saved_pieces, sizeof es->saved_pieces);
     }
     return 0;
@@ -262,6 +264,7 @@ static int finish_epoch(struct trainer *t, const struct train_hooks *hooks,
         .update_s = exec->times.update_s,
         .images_per_s = (double)es->tally.n / epoch_s,
         .saved_bytes = es->saved_bytes,
+        .spilled_bytes = es->spilled_bytes,
         .saved_pieces = es->saved_pieces,
     };
     if (last || (es->epoch + 1) % t->cfg.eval_every == 0) {

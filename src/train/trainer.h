@@ -35,6 +35,7 @@ struct train_epoch_info {
     int is_best; /* this epoch's test_top1 is the highest so far, and the first such */
     double epoch_s, data_wait_s, forward_s, backward_s, encode_s, decode_s, update_s, images_per_s;
     size_t saved_bytes;         /* of a full batch, or micro-batch; 0 if there was none */
+    size_t spilled_bytes;       /* likewise */
     const size_t *saved_pieces; /* [STORE_N_PIECES], likewise */
     size_t live_peak_bytes;
 };

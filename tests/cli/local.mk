@@ -10,7 +10,8 @@ division_run_tests = \
 	tests/cli/man_flags.sh \
 	tests/cli/paper_memory.sh \
 	tests/cli/plan.sh \
-	tests/cli/run.sh
+	tests/cli/run.sh \
+	tests/cli/swap.sh
 TESTS += $(division_run_tests)
 EXTRA_DIST += $(division_run_tests) tests/cli/lib.sh
 

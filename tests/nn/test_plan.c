@@ -199,6 +199,8 @@ static const struct net_options policies[] = {
     {.policy_name = "division", .params = {REBUILD}},
     {.policy_name = "division", .params = {REBUILD, .derived_mask = 1, .unshared = 1}},
     {.policy_name = "blpa"},
+    {.policy_name = "swap"},
+    {.policy_name = "swap", .params = {REBUILD, .unshared = 1}},
 };
 enum { N_POLICIES = sizeof policies / sizeof *policies };
 
@@ -302,12 +304,13 @@ START_TEST(smaller_batch_same_result)
 }
 END_TEST
 
+enum { N_EXACT = 8 };
 /* Exact policies change no bit of any gradient. */
 START_TEST(exact_policies_equal_normal)
 {
     struct net normal, other;
-    static const int exact[] = {3, 4, 6, 7, 8, 9};
-    int network = _i / 6, policy = exact[_i % 6];
+    static const int exact[N_EXACT] = {3, 4, 6, 7, 8, 9, 13, 14};
+    int network = _i / N_EXACT, policy = exact[_i % N_EXACT];
     open_net(&normal, network * N_POLICIES, 4, 0);
     open_net(&other, network * N_POLICIES + policy, 4, 0);
     memset(&late_state, 0, sizeof late_state);
@@ -537,7 +540,7 @@ START_TEST(single_value_per_channel_is_refused)
 }
 END_TEST
 
-static void every_failed_allocation(net_builder *build)
+static void every_failed_allocation(net_builder *build, const char *policy)
 {
     for (size_t n = 1;; n++) {
         struct net net = {.n = 2};
@@ -550,7 +553,7 @@ static void every_failed_allocation(net_builder *build)
                                  .eval_batch_size = 2};
         struct store_params params = store_params_default();
         ck_assert(kernels_fill(&net.kernels, "ref", &err) == 0);
-        ck_assert(store_open(&net.store, "division", &params, &net.kernels, 1, &err) == 0);
+        ck_assert(store_open(&net.store, policy, &params, &net.kernels, 1, &err) == 0);
         mem_fail_after(n);
         int rc = graph_init(&net.graph, 3, 16, 16, &err);
         if (!rc) {
@@ -582,7 +585,8 @@ static void every_failed_allocation(net_builder *build)
 
 START_TEST(out_of_memory_is_an_error_and_leaks_nothing)
 {
-    every_failed_allocation(networks[_i]);
+    every_failed_allocation(networks[_i], "division");
+    every_failed_allocation(networks[_i], "swap");
 }
 END_TEST
 
@@ -595,7 +599,7 @@ int main(void)
     tcase_add_loop_test(t, a_step_allocates_nothing, 0, N_NETWORKS * N_POLICIES);
     tcase_add_loop_test(t, live_buffers_never_overlap, 0, N_NETWORKS * N_POLICIES);
     tcase_add_loop_test(t, smaller_batch_same_result, 0, N_NETWORKS * N_POLICIES);
-    tcase_add_loop_test(t, exact_policies_equal_normal, 0, N_NETWORKS * 6);
+    tcase_add_loop_test(t, exact_policies_equal_normal, 0, N_NETWORKS * N_EXACT);
     tcase_add_loop_test(t, recompute_saves_memory, 0, N_NETWORKS);
     tcase_add_test(t, a_shortened_life_is_noticed);
     tcase_add_loop_test(t, chains_equal_single_steps, 0, N_NETWORKS * N_POLICIES);

@@ -2,14 +2,19 @@
 check_PROGRAMS += \
 	examples/codec \
 	tests/store/test_blpa \
-	tests/store/test_store
+	tests/store/test_store \
+	tests/store/test_swap
 TESTS += \
 	examples/codec \
 	tests/store/test_blpa \
-	tests/store/test_store
+	tests/store/test_store \
+	tests/store/test_swap
 tests_store_test_store_SOURCES = tests/store/test_store.c
 tests_store_test_store_CFLAGS = $(TEST_CFLAGS)
 tests_store_test_store_LDADD = $(TEST_LIBS)
+tests_store_test_swap_SOURCES = tests/store/test_swap.c
+tests_store_test_swap_CFLAGS = $(TEST_CFLAGS)
+tests_store_test_swap_LDADD = $(TEST_LIBS)
 examples_codec_SOURCES = examples/codec.c
 examples_codec_CFLAGS = $(TEST_CFLAGS)
 examples_codec_LDADD = $(TEST_LIBS)
