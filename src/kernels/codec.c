@@ -203,11 +203,11 @@ static void set_norm(struct codec_unit *u, const struct codec_norm *norm, size_t
 
 /* --- coded ------------------------------------------------------------------------------------ */
 
-/* What one call encodes: samples first .. of a tensor whose code is at dst. */
+/* What one call encodes: samples first .. of a tensor; the code of sample `at_dst` is at dst. */
 struct encode_job {
     const struct codec_spec *spec;
     const struct tensor *x;
-    size_t first;
+    size_t first, at_dst;
     const struct rng *rng;
     unsigned char *dst, *workspace;
 };
@@ -222,7 +222,7 @@ static size_t encode(const struct kernels *k, const struct encode_job *job, int 
     struct codec_unit unit = make_unit(spec, &x->shape, &sections);
     if (is_raw(spec, &unit, &sections)) {
         struct shape before = x->shape;
-        before.n = job->first;
+        before.n = job->first - job->at_dst;
         encode_raw(x, job->dst + shape_bytes(&before), n_threads);
         return shape_bytes(&x->shape);
     }
@@ -240,7 +240,7 @@ static size_t encode(const struct kernels *k, const struct encode_job *job, int 
         u.sample = job->first + i / n_parts;
         const size_t from = i % n_parts * step, to = min_size(from + step, n_items);
         const real *sample = x->data + i / n_parts * pixels * x->pixel_stride;
-        unsigned char *code = job->dst + u.sample * sample_bytes;
+        unsigned char *code = job->dst + (u.sample - job->at_dst) * sample_bytes;
         unsigned char *means = NULL;
         if (u.has_means) {
             means = code + from * 2;
@@ -278,6 +278,21 @@ void codec_encode_samples(const struct kernels *k, const struct codec_spec *spec
     const struct encode_job job = {
         .spec = spec, .x = x, .first = first, .rng = rng, .dst = dst, .workspace = workspace};
     (void)encode(k, &job, 1);
+}
+
+size_t codec_encode_one(const struct kernels *k, const struct codec_spec *spec,
+                        const struct tensor *x, size_t sample, const struct rng *rng, void *dst,
+                        void *workspace, int n_threads)
+{
+    assert(x->shape.n == 1);
+    const struct encode_job job = {.spec = spec,
+                                   .x = x,
+                                   .first = sample,
+                                   .at_dst = sample,
+                                   .rng = rng,
+                                   .dst = dst,
+                                   .workspace = workspace};
+    return encode(k, &job, n_threads);
 }
 
 void codec_decode(const struct kernels *k, const struct codec_spec *spec, const struct shape *shape,

@@ -115,6 +115,12 @@ void codec_encode_samples(const struct kernels *k, const struct codec_spec *spec
                           const struct tensor *x, size_t first, const struct rng *rng, void *dst,
                           void *workspace);
 
+/* One sample alone (x's only one), whose code begins at dst; its random bits are those of sample
+ * `sample` of a larger tensor. For codes whose samples differ in size. Returns the bytes written. */
+size_t codec_encode_one(const struct kernels *k, const struct codec_spec *spec,
+                        const struct tensor *x, size_t sample, const struct rng *rng, void *dst,
+                        void *workspace, int n_threads);
+
 /* A part of a map: samples n0..n1-1, rows h0..h1-1, channels c0..c1-1 (all columns). */
 struct codec_block {
     size_t n0, n1, h0, h1, c0, c1;

@@ -33,7 +33,7 @@ static int is_encoded_image(const struct store *store)
     return store->params.unshared && store->params.official;
 }
 
-/* Readers of v's map; each has a code of its own with `shared_saves: off`. */
+/* Layers that read v's map in backward. */
 static size_t n_map_readers(const struct plan_builder *b, uint32_t v)
 {
     size_t n = 0;
@@ -72,6 +72,7 @@ static void choose(struct plan_builder *b, uint32_t v, unsigned uses, int exact)
         .shape = plan_shape(b, v),
         .uses = uses,
         .marks = value->marks | (is_pooled(b, v) ? STORE_MARK_POOLED : 0),
+        .n_readers = n_map_readers(b, v),
         .can_recompute = producer && producer->type->recomputable,
     };
     pv->kept = 1;
@@ -87,9 +88,8 @@ static void choose(struct plan_builder *b, uint32_t v, unsigned uses, int exact)
         memset(pv->choice.pieces, 0, sizeof pv->choice.pieces);
         pv->choice.bytes = shape_bytes(&pv->map.shape);
         pv->choice.pieces[producer ? STORE_PIECE_MAPS : STORE_PIECE_IMAGE] = pv->choice.bytes;
-    } else if (pv->choice.action == STORE_ENCODE && pv->store->params.unshared) {
-        pv->n_copies = n_map_readers(b, v);
-        pv->n_copies = pv->n_copies ? pv->n_copies : 1;
+    } else if (pv->choice.action == STORE_ENCODE) {
+        pv->n_copies = store_n_codes(pv->store, &pv->map);
     }
 }
 

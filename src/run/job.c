@@ -128,6 +128,10 @@ int job_store_params(const struct config_storage *s, const struct store_policy *
     out.stochastic = strcmp(s->rounding, "stochastic") == 0;
     out.official = strcmp(s->compat, "official") == 0;
     out.segments = strcmp(s->segments, "block") == 0 ? STORE_SEGMENTS_BLOCK : STORE_SEGMENTS_STAGE;
+    out.level = strcmp(s->level, "L1") == 0   ? STORE_LEVEL_L1
+                : strcmp(s->level, "L2") == 0 ? STORE_LEVEL_L2
+                                              : STORE_LEVEL_L3;
+    out.adapt = strcmp(s->adapt, "sample") == 0 ? STORE_ADAPT_SAMPLE : STORE_ADAPT_LAYER;
     out.rebuild_bn = strcmp(s->recompute, "bn") == 0;
     out.derived_mask = strcmp(s->relu_mask, "derived") == 0;
     (void)str_copy(out.spill_dir, sizeof out.spill_dir, s->spill_dir); /* fits: CONFIG_TEXT */

@@ -1,5 +1,10 @@
 # Storage policies (one file each, with a row in store.def) and the vault.
 store_sources = \
+	src/store/actnn.c \
+	src/store/actnn_stats.c \
+	src/store/actnn_stats.h \
+	src/store/bit_budget.c \
+	src/store/bit_budget.h \
 	src/store/blpa.c \
 	src/store/checkpoint.c \
 	src/store/codec_policy.c \

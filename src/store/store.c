@@ -58,6 +58,11 @@ const struct store_policy *store_policy_find(const char *name)
     return NULL;
 }
 
+size_t store_n_codes(const struct store *s, const struct store_map *map)
+{
+    return s->params.unshared && map->n_readers > 0 ? map->n_readers : 1;
+}
+
 static int err_unknown(const char *name, struct err *err)
 {
     const char *names[N_POLICIES];

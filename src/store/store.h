@@ -27,6 +27,13 @@
 /* What checkpoint computes again at a time. */
 enum store_segments { STORE_SEGMENTS_STAGE, STORE_SEGMENTS_BLOCK };
 
+/* actnn's levels, its default first: bits shared out by sensitivity; the same bits everywhere;
+ * the same bits in inputs of convolutions, batch-norm's exact. */
+enum store_level { STORE_LEVEL_L3, STORE_LEVEL_L2, STORE_LEVEL_L1 };
+
+/* What level L3 shares bits out among: samples of all maps, or samples of each map by itself. */
+enum store_adapt { STORE_ADAPT_LAYER, STORE_ADAPT_SAMPLE };
+
 /* All settings that any policy knows; each policy names the ones it takes (store_policy.keys).
  * Strings and numbers as in the config's storage section. */
 struct store_params {
@@ -38,6 +45,8 @@ struct store_params {
     int official;                 /* compat: official */
     enum store_segments segments; /* what checkpoint recomputes at a time */
     char spill_dir[256];          /* where swap puts its file; "": chosen */
+    enum store_level level;       /* actnn */
+    enum store_adapt adapt;       /* actnn */
     /* What the plan does with the policy's choices, whatever the policy: */
     int rebuild_bn;   /* recompute: bn */
     int derived_mask; /* relu_mask: derived */
@@ -70,6 +79,7 @@ struct store_map {
     struct shape shape;   /* n = samples of the batch at hand */
     unsigned uses;        /* STORE_USE_ bits; 0: its sign alone is wanted */
     unsigned marks;       /* STORE_MARK_ bits */
+    size_t n_readers;     /* layers that read it in backward */
     int can_recompute;    /* its producer can be run again */
     struct codec_norm
         norm; /* encode, decode: with choice.normalised, the batch-norm that reads it */
@@ -213,6 +223,9 @@ void store_close(struct store *s);
 
 /* The store that keeps the map of this name: that of the first rule that fits, or s. */
 struct store *store_for(struct store *s, const char *map_name);
+
+/* Codes that are made of the map in a step: with `shared_saves: off` one for every reader. */
+size_t store_n_codes(const struct store *s, const struct store_map *map);
 
 /* A training step begins: tells s and its rules' policies. */
 void store_begin(struct store *s, uint64_t step);

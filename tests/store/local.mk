@@ -1,14 +1,19 @@
 # Storage policies; and the example that uses the installed library's codec, compiled and run.
 check_PROGRAMS += \
 	examples/codec \
+	tests/store/test_actnn \
 	tests/store/test_blpa \
 	tests/store/test_store \
 	tests/store/test_swap
 TESTS += \
 	examples/codec \
+	tests/store/test_actnn \
 	tests/store/test_blpa \
 	tests/store/test_store \
 	tests/store/test_swap
+tests_store_test_actnn_SOURCES = tests/store/test_actnn.c tests/nn/net.h
+tests_store_test_actnn_CFLAGS = $(TEST_CFLAGS)
+tests_store_test_actnn_LDADD = $(TEST_LIBS)
 tests_store_test_store_SOURCES = tests/store/test_store.c
 tests_store_test_store_CFLAGS = $(TEST_CFLAGS)
 tests_store_test_store_LDADD = $(TEST_LIBS)

@@ -34,7 +34,7 @@ static size_t make_settings(const struct store_policy *policy, struct store_para
     static const unsigned bits[] = {2, 1, 4, 8};
     static const size_t blocks[] = {8, 3}, groups[] = {0, 256};
     size_t n = 0;
-    for (int i = 0; i < 4 * 2 * 2 * 3 * 2 * 2; i++) {
+    for (int i = 0; i < 4 * 2 * 2 * 3 * 2 * 2 * 3 * 2; i++) {
         struct store_params p = store_params_of(policy);
         int rest = i, differs = 0;
         p.bits = takes(policy, "bits") ? bits[rest % 4] : p.bits;
@@ -54,6 +54,12 @@ static size_t make_settings(const struct store_policy *policy, struct store_para
         rest /= 2;
         p.official = rest % 2;
         differs |= rest % 2 != 0 && !takes(policy, "compat");
+        rest /= 2;
+        p.level = (enum store_level)(rest % 3);
+        differs |= rest % 3 != 0 && !takes(policy, "level");
+        rest /= 3;
+        p.adapt = (enum store_adapt)rest;
+        differs |= rest != 0 && !takes(policy, "adapt");
         struct err err = {0};
         if (!differs && (policy->check == NULL || policy->check(&p, &err) == 0)) {
             ck_assert_uint_lt(n, MAX_SETTINGS);
@@ -283,7 +289,7 @@ START_TEST(unbiased_policies_are)
                 sum[e] += (double)out.data[e] - (double)x.data[e];
             }
         }
-        double *ranges = make_ranges(&x, p->group != 0);
+        double *ranges = make_ranges(&x, s.params.group != 0);
         const double worst = policy->worst_error(p, &shape), terms = log(2.0 * (double)n / 1e-6);
         for (size_t e = 0; e < n; e++) {
             const double step = worst * range_at(ranges, &shape, e);
@@ -382,6 +388,14 @@ START_TEST(labels_are_as_documented)
     p.keep = CODEC_KEEP_BOTH;
     p.official = 1;
     check_label("division", &p, "division-official");
+    p.bits = 4;
+    check_label("actnn", &p, "actnn-b4-official");
+    p = store_params_default();
+    p.adapt = STORE_ADAPT_SAMPLE;
+    check_label("actnn", &p, "actnn-sample");
+    p.adapt = STORE_ADAPT_LAYER;
+    p.level = STORE_LEVEL_L1;
+    check_label("actnn", &p, "actnn-L1");
 }
 END_TEST
 
@@ -415,6 +429,15 @@ START_TEST(nonsense_is_refused)
     p.official = 1;
     p.keep = CODEC_KEEP_LOW;
     check_refused("division", &p, "keep");
+    p = store_params_default();
+    p.bits = 9;
+    check_refused("actnn", &p, "bits is 9");
+    p.bits = 3;
+    p.level = STORE_LEVEL_L2;
+    check_refused("actnn", &p, "bits is 3");
+    p.bits = 2;
+    p.adapt = STORE_ADAPT_SAMPLE;
+    check_refused("actnn", &p, "adapt is sample");
     ck_assert_ptr_null(store_policy_find("nothing"));
     store_close(NULL);
     struct store none = {0};
