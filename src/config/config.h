@@ -35,6 +35,15 @@ struct config_storage {
     uint64_t set; /* bit i: the storage key i (order of rows in config.def) was given explicitly */
 };
 
+/* An exception of a storage entry (storage.except): maps whose name fits `match` (with * and ?) are
+ * kept by another policy. The first that fits a map counts. */
+enum { CONFIG_RULES = 64 };
+struct config_rule {
+    size_t storage; /* index of the entry */
+    char match[64];
+    struct config_storage keep; /* without a label */
+};
+
 /* One key that a config sweeps over: every value is run in turn, with all others as they are. */
 enum { CONFIG_AXES = 4 };
 struct config_axis {
@@ -67,6 +76,8 @@ struct config {
     } train;
     struct config_storage storage[CONFIG_LIST]; /* run in turn */
     size_t n_storage;
+    struct config_rule except[CONFIG_RULES]; /* of all entries, in their order */
+    size_t n_except;
     struct config_axis sweep[CONFIG_AXES]; /* every combination is run, the last axis fastest */
     size_t n_sweep;
     struct {
@@ -120,16 +131,16 @@ int config_parse(const char *name, const char *text, size_t size, struct config 
                  struct err *err) MUST_USE;
 
 /* "--set train.lr=0.05": typed by the key table; lists as [a, b]. storage.* keys apply to every
- * storage entry. A sweep over the key ends: the value given is the only one. */
+ * storage entry, not to its exceptions. A sweep over the key ends: the value given is the only one. */
 int config_set(struct config *cfg, const char *assignment, struct err *err) MUST_USE;
 
 /* Puts value item[i] of the axis into its key. The values were checked when they were read, each by
  * itself: ERR_CONFIG only for a config that was put together by hand. */
-int config_set_axis(struct config *cfg, const struct config_axis *axis, size_t i,
-                    struct err *err) MUST_USE;
+int config_set_axis(struct config *cfg, const struct config_axis *axis, size_t i, struct err *err)
+    MUST_USE;
 
-/* "--policy fixed:bits=4,group=map": replaces the storage list (first call) or appends to it
- * (append != 0). */
+/* "--policy fixed:bits=4,group=map": replaces the storage list with its exceptions (first call) or
+ * appends to it (append != 0). */
 int config_set_policy(struct config *cfg, const char *spec, int append, struct err *err) MUST_USE;
 
 /* Writes the resolved config as YAML that config_read reads back to the same struct. */

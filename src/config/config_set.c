@@ -23,6 +23,10 @@ static int find_key(const char *path, const struct config_key **out, struct err 
                        "--policy",
                        config_section_names(path, names, sizeof names));
     }
+    if (strcmp(path, "storage.except") == 0) {
+        return err_set(err, ERR_CONFIG,
+                       "exceptions are lists of maps: write them in a config file");
+    }
     if (path[0] && config_section_find(path)) {
         return err_set(err, ERR_CONFIG, "this is a section; expected one of its keys: %s",
                        config_section_names(path, names, sizeof names));
@@ -188,6 +192,10 @@ int config_set_policy(struct config *cfg, const char *spec, int append, struct e
     }
     if (rc != 0) {
         return err_add(err, "--policy %s", config_shown(spec, shown, sizeof shown));
+    }
+    if (!append) {
+        memset(cfg->except, 0, sizeof cfg->except);
+        cfg->n_except = 0;
     }
     memset(&cfg->storage[at], 0, (CONFIG_LIST - at) * sizeof cfg->storage[0]);
     cfg->storage[at] = entry;

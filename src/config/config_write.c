@@ -44,19 +44,44 @@ static void write_value(FILE *fp, const struct config_key *key, const void *base
     }
 }
 
-/* A storage entry holds the keys that were given; the others stand in a comment, since a policy
- * refuses keys that it does not know, and reading back must not make them given. */
-static void write_entry(FILE *fp, const struct config_storage *s)
+static void write_given(FILE *fp, const struct config_storage *s, const char *first,
+                        const char *others)
 {
     size_t n, n_given = 0;
     const struct config_key *keys = config_keys(&n);
     for (size_t i = 0; i < n; i++) {
         if (keys[i].in_storage && (s->set & config_storage_bit(&keys[i]))) {
-            fprintf(fp, "  %s %s: ", n_given++ ? " " : "-", config_key_name(&keys[i]));
+            fprintf(fp, "%s%s: ", n_given++ ? others : first, config_key_name(&keys[i]));
             write_value(fp, &keys[i], s);
             fputs("\n", fp);
         }
     }
+}
+
+static void write_rules(FILE *fp, const struct config *cfg, size_t entry)
+{
+    int is_first = 1;
+    for (size_t i = 0; i < cfg->n_except; i++) {
+        const struct config_rule *rule = &cfg->except[i];
+        if (rule->storage == entry) {
+            fputs(is_first ? "    except:\n      - match: " : "      - match: ", fp);
+            quote_text(fp, rule->match);
+            fputs("\n", fp);
+            write_given(fp, &rule->keep, "        ", "        ");
+            is_first = 0;
+        }
+    }
+}
+
+/* A storage entry holds the keys that were given; the others stand in a comment, since a policy
+ * refuses keys that it does not know, and reading back must not make them given. */
+static void write_entry(FILE *fp, const struct config *cfg, size_t entry)
+{
+    const struct config_storage *s = &cfg->storage[entry];
+    size_t n;
+    const struct config_key *keys = config_keys(&n);
+    write_given(fp, s, "  - ", "    ");
+    write_rules(fp, cfg, entry);
     const char *before = "    # by default, where the policy has them: ";
     for (size_t i = 0; i < n; i++) {
         if (keys[i].in_storage && !(s->set & config_storage_bit(&keys[i]))) {
@@ -113,7 +138,7 @@ int config_write(const struct config *cfg, FILE *fp, struct err *err)
             fputs("\n", fp);
         }
         for (size_t s = 0; keys[i].in_storage && is_first && s < cfg->n_storage; s++) {
-            write_entry(fp, &cfg->storage[s]);
+            write_entry(fp, cfg, s);
         }
     }
     write_sweep(fp, cfg);

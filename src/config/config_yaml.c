@@ -249,15 +249,165 @@ static int check_once(struct reader *r, struct seen *seen, const struct config_k
     return 0;
 }
 
+/* The row that an exception's `match` is put by. */
+static const struct config_key match_key = {.path = "storage.except.match",
+                                            .type = CONFIG_STRING,
+                                            .offset = offsetof(struct config_rule, match),
+                                            .size = sizeof(((struct config_rule *)0)->match)};
+
+static int unknown_in_rule(struct reader *r, const char *name)
+{
+    const char *match = "match";
+    const char *path = "storage.except";
+    if (str_nearest(name, &match, 1)) {
+        (void)err_set(r->err, ERR_CONFIG, "unknown key; did you mean match?");
+    } else if (strcmp(name, "label") == 0 || strcmp(name, "except") == 0) {
+        (void)err_set(r->err, ERR_CONFIG, "an exception has none of its own");
+    } else {
+        (void)config_unknown("storage", name, r->err);
+    }
+    (void)err_add(r->err, "%s.%s", path, name);
+    return at(r, line_of(r));
+}
+
+/* One key of an exception with its value; the current event is the key. */
+static int read_rule_key(struct reader *r, struct config_rule *rule, struct seen *seen,
+                         size_t *match_line)
+{
+    char name[PATH_BYTES], path[2 * PATH_BYTES];
+    if (read_key(r, name) != 0) {
+        return failed(r);
+    }
+    if (strcmp(name, "match") == 0) {
+        if (*match_line != 0) {
+            (void)err_set(r->err, ERR_CONFIG, "given twice; the first is in line %zu", *match_line);
+            return at_key(r, line_of(r), match_key.path);
+        }
+        *match_line = line_of(r);
+        return read_value(r, &match_key, rule);
+    }
+    snprintf(path, sizeof path, "storage.%s", name);
+    const struct config_key *key = config_key_find(path);
+    if (!key || strcmp(name, "label") == 0) {
+        return unknown_in_rule(r, name);
+    }
+    snprintf(path, sizeof path, "storage.except.%s", name);
+    struct config_key own = *key;
+    own.path = path; /* for messages */
+    if (check_once(r, seen, key, path) != 0 || read_value(r, &own, &rule->keep) != 0) {
+        return failed(r);
+    }
+    rule->keep.set |= config_storage_bit(key);
+    return 0;
+}
+
+/* What must hold for the exception as a whole, the last one of cfg. */
+static int check_rule(struct reader *r, size_t line, size_t match_line, int has_policy)
+{
+    const struct config *cfg = r->cfg;
+    const struct config_rule *rule = &cfg->except[cfg->n_except - 1];
+    if (match_line == 0 || rule->match[0] == '\0') {
+        (void)err_set(r->err, ERR_CONFIG,
+                      "expected match: NAME, the maps that it is about, found none");
+        return at_key(r, line, "storage.except");
+    }
+    if (!has_policy) {
+        (void)err_set(r->err, ERR_CONFIG, "expected policy: NAME for match: %s, found none",
+                      rule->match);
+        return at_key(r, line, "storage.except");
+    }
+    for (size_t i = 0; i + 1 < cfg->n_except; i++) {
+        if (cfg->except[i].storage == rule->storage &&
+            strcmp(cfg->except[i].match, rule->match) == 0) {
+            (void)err_set(r->err, ERR_CONFIG, "%s: given twice; only the first would count",
+                          rule->match);
+            return at_key(r, match_line, match_key.path);
+        }
+    }
+    return 0;
+}
+
+/* One exception; the current event must be a map's begin. */
+static int read_rule(struct reader *r, size_t entry)
+{
+    struct config *cfg = r->cfg;
+    struct seen seen = {0};
+    size_t match_line = 0, n;
+    const size_t line = line_of(r);
+    char found[160];
+    if (r->event.type != YAML_MAPPING_START_EVENT) {
+        (void)err_set(r->err, ERR_CONFIG,
+                      "expected maps such as {match: conv1, policy: normal}, found %s",
+                      event_found(r, found, sizeof found));
+        return at_key(r, line, "storage.except");
+    }
+    if (cfg->n_except == CONFIG_RULES) {
+        (void)err_set(r->err, ERR_CONFIG, "expected at most %d exceptions in all, found more",
+                      CONFIG_RULES);
+        return at_key(r, line, "storage.except");
+    }
+    struct config_rule *rule = &cfg->except[cfg->n_except++];
+    rule->storage = entry;
+    config_storage_defaults(&rule->keep);
+    for (;;) {
+        if (next(r) != 0) {
+            return failed(r);
+        }
+        if (r->event.type == YAML_MAPPING_END_EVENT) {
+            const struct config_key *policy = config_key_find("storage.policy");
+            return check_rule(r, line, match_line, seen.line[policy - config_keys(&n)] != 0);
+        }
+        if (read_rule_key(r, rule, &seen, &match_line) != 0) {
+            return failed(r);
+        }
+    }
+}
+
+/* storage.except: one map or a list of them; the current event is the key. *first: the line in
+ * which this entry had it before. */
+static int read_except(struct reader *r, size_t entry, size_t *first)
+{
+    const size_t line = line_of(r);
+    if (*first != 0) {
+        (void)err_set(r->err, ERR_CONFIG, "given twice; the first is in line %zu", *first);
+        return at_key(r, line, "storage.except");
+    }
+    *first = line;
+    if (next(r) != 0) {
+        return failed(r);
+    }
+    if (r->event.type != YAML_SEQUENCE_START_EVENT) {
+        return read_rule(r, entry);
+    }
+    for (size_t n = 0;; n++) {
+        if (next(r) != 0) {
+            return failed(r);
+        }
+        if (r->event.type == YAML_SEQUENCE_END_EVENT) {
+            if (n == 0) {
+                (void)err_set(r->err, ERR_CONFIG,
+                              "expected at least one entry, found an empty list");
+                return at_key(r, line, "storage.except");
+            }
+            return 0;
+        }
+        if (read_rule(r, entry) != 0) {
+            return failed(r);
+        }
+    }
+}
+
 /* The keys of one section, or of one storage entry, up to the map's end; the current event must be
  * the map's begin. */
 static int read_section(struct reader *r, const char *section, void *base)
 {
     struct seen seen = {0};
+    size_t except_line = 0;
+    const int is_storage = strcmp(section, "storage") == 0;
     if (r->event.type != YAML_MAPPING_START_EVENT) {
         char names[512], found[160];
         (void)err_set(r->err, ERR_CONFIG, "expected %s of keys (%s), found %s",
-                      strcmp(section, "storage") == 0 ? "a map or a list of maps" : "a map",
+                      is_storage ? "a map or a list of maps" : "a map",
                       config_section_names(section, names, sizeof names),
                       event_found(r, found, sizeof found));
         return at_key(r, line_of(r), section);
@@ -272,6 +422,13 @@ static int read_section(struct reader *r, const char *section, void *base)
         }
         if (read_key(r, name) != 0) {
             return failed(r);
+        }
+        if (is_storage && strcmp(name, "except") == 0) {
+            const size_t entry = (size_t)((struct config_storage *)base - r->cfg->storage);
+            if (read_except(r, entry, &except_line) != 0) {
+                return failed(r);
+            }
+            continue;
         }
         snprintf(path, sizeof path, "%s.%s", section, name);
         const struct config_key *key = config_key_find(path);

@@ -22,6 +22,7 @@ nn_sources = \
 	src/nn/param.c \
 	src/nn/plan.c \
 	src/nn/plan_priv.h \
+	src/nn/plan_rules.c \
 	src/nn/plan_decide.c \
 	src/nn/plan_forward.c \
 	src/nn/plan_backward.c \

@@ -162,6 +162,7 @@ int plan_make(const struct plan_config *cfg, struct plan *out, struct err *err)
     if (builder_alloc(&b) == 0) {
         if (out->training) {
             plan_decide(&b);
+            plan_rules(&b);
         }
         plan_forward(&b);
         if (out->training) {

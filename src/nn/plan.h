@@ -81,7 +81,8 @@ struct plan_code {
 /* What becomes of a value between forward and backward. */
 struct plan_value {
     int kept;                   /* needed again in backward */
-    struct store *store;        /* whose policy has chosen */
+    struct store *store;        /* whose policy it is */
+    int chosen;                 /* by that policy: neither exact nor rebuilt whatever it says */
     struct store_choice choice; /* meaningful if kept */
     size_t n_copies;            /* codes of it */
     struct store_map map;       /* as the policy was asked, n = the plan's batch */
@@ -116,7 +117,8 @@ struct plan_config {
     int unchained; /* every step by itself: the slow, obvious twin of chains */
 };
 
-/* ERR_NOMEM, ERR_CONFIG where the policy asks for something impossible. */
+/* ERR_NOMEM, ERR_CONFIG where the policy asks for something impossible or has an exception
+ * (store_rule) that no saved map takes. */
 int plan_make(const struct plan_config *cfg, struct plan *out, struct err *err) MUST_USE;
 void plan_fini(struct plan *p);
 

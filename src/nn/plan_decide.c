@@ -77,6 +77,8 @@ static void choose(struct plan_builder *b, uint32_t v, unsigned uses, int exact)
     };
     pv->kept = 1;
     pv->n_copies = 1;
+    pv->chosen = !exact && (producer || is_encoded_image(pv->store)) &&
+                 !(producer && is_rebuilt(b, v, b->store) && is_rebuilt(b, v, pv->store));
     if (!exact && producer && is_rebuilt(b, v, pv->store)) {
         pv->choice = (struct store_choice){.action = STORE_RECOMPUTE};
     } else if (exact || (!producer && !is_encoded_image(pv->store))) {

@@ -1,6 +1,7 @@
 /* What the passes of plan_make share. For src/nn/plan*.c only.
  *
  *   plan_decide    what is kept of each value
+ *   plan_rules     is every exception of the policy used?
  *   plan_forward   one step per layer, its sums before it, an ENCODE after each value that the
  *                  policy encodes
  *   plan_backward  in reverse, with the DECODE and RECOMPUTE steps that restore what a layer needs
@@ -65,6 +66,7 @@ size_t plan_layer_workspace(const struct plan_builder *b, const struct layer *l,
 
 /* The passes. Errors are left in b->err. */
 void plan_decide(struct plan_builder *b);
+void plan_rules(struct plan_builder *b);
 void plan_forward(struct plan_builder *b);
 void plan_backward(struct plan_builder *b);
 void plan_chain(struct plan_builder *b);

@@ -149,6 +149,73 @@ int job_store_params(const struct config_storage *s, const struct store_policy *
     return 0;
 }
 
+/* --- exceptions ----------------------------------------------------------------------------- */
+
+/* Translates an exception of a storage entry. */
+static int rule_params(const struct config_storage *entry, const struct config_rule *rule,
+                       const struct store_policy **policy, struct store_params *params,
+                       struct err *err)
+{
+    struct config_storage s = rule->keep;
+    if (!is_given(&s, "recompute")) {
+        memcpy(s.recompute, entry->recompute, sizeof s.recompute);
+    }
+    if (!is_given(&s, "relu_mask") && strcmp(s.recompute, "bn") == 0) {
+        memcpy(s.relu_mask, entry->relu_mask, sizeof s.relu_mask);
+    }
+    if (!is_given(&s, "shared_saves")) {
+        memcpy(s.shared_saves, entry->shared_saves, sizeof s.shared_saves);
+    }
+    return job_store_params(&s, policy, params, err)
+               ? err_add(err, "storage.except \"%s\"", rule->match)
+               : 0;
+}
+
+/* Are all exceptions of the entry possible? How many are there? */
+static int check_rules(const struct config *cfg, size_t storage, size_t *n_rules, struct err *err)
+{
+    const struct store_policy *policy;
+    struct store_params params;
+    *n_rules = 0;
+    for (size_t i = 0; i < cfg->n_except; i++) {
+        const struct config_rule *rule = &cfg->except[i];
+        if (rule->storage != storage) {
+            continue;
+        }
+        if (rule_params(&cfg->storage[storage], rule, &policy, &params, err)) {
+            return (int)err->code;
+        }
+        (*n_rules)++;
+    }
+    return 0;
+}
+
+int job_open_store(const struct config *cfg, size_t storage, const struct kernels *kernels,
+                   int n_threads, struct store *out, struct err *err)
+{
+    const struct config_storage *entry = &cfg->storage[storage];
+    const struct store_policy *policy;
+    struct store_params params;
+    if (job_store_params(entry, &policy, &params, err) ||
+        store_open(out, policy->name, &params, kernels, n_threads, err)) {
+        return (int)err->code;
+    }
+    for (size_t i = 0; i < cfg->n_except; i++) {
+        const struct config_rule *rule = &cfg->except[i];
+        if (rule->storage != storage) {
+            continue;
+        }
+        if (rule_params(entry, rule, &policy, &params, err) ||
+            store_add_rule(out, rule->match, policy->name, &params, err)) {
+            store_close(out);
+            return (int)err->code;
+        }
+    }
+    return 0;
+}
+
+/* --- jobs ----------------------------------------------------------------------------------- */
+
 /* Puts the job's value of every axis into cfg, whose axes they are. */
 static int put_axes(struct config *cfg, const struct job *job, struct err *err)
 {
@@ -202,20 +269,31 @@ static int make_job(const struct config *unswept, struct job *job, struct err *e
     const uint64_t seed = job->seed;
     const struct store_policy *policy;
     struct store_params params;
-    if (put_axes(&own, job, err) || job_store_params(s, &policy, &params, err)) {
+    size_t n_rules;
+    if (put_axes(&own, job, err) || job_store_params(s, &policy, &params, err) ||
+        check_rules(cfg, job->storage, &n_rules, err)) {
         return (int)err->code;
     }
     if (s->label[0]) {
         str_copy(job->label, sizeof job->label, s->label);
     } else {
-        char name[32], parts[24] = "";
+        char name[32], rules[32] = "", parts[32] = "";
         policy->label(&params, name, sizeof name);
+        if (n_rules) {
+            (void)snprintf(rules, sizeof rules, "-except%zu", n_rules);
+        }
         if (cfg->train.accumulate > 1) {
             (void)snprintf(parts, sizeof parts, "-a%lld", (long long)cfg->train.accumulate);
         }
-        (void)snprintf(job->label, sizeof job->label, "%.31s%s%s%s%.9s", name,
-                       params.rebuild_bn ? "-bn" : "", params.derived_mask ? "-derived" : "",
-                       params.unshared ? "-unshared" : "", parts);
+        int len = snprintf(job->label, sizeof job->label, "%s%s%s%s%s%s", name,
+                           params.rebuild_bn ? "-bn" : "", params.derived_mask ? "-derived" : "",
+                           params.unshared ? "-unshared" : "", rules, parts);
+        if (len < 0 || (size_t)len >= sizeof job->label) {
+            return err_set(err, ERR_CONFIG,
+                           "storage: the run's label \"%s...\" gets too long; give the policy a "
+                           "short storage.label",
+                           job->label);
+        }
     }
     if (strchr(job->label, '/') || job->label[0] == '.') {
         return err_set(
@@ -301,6 +379,14 @@ void job_config(const struct config *cfg, const struct job *job, struct config *
     own->n_sweep = 0;
     own->storage[0] = own->storage[job->storage];
     own->n_storage = 1;
+    memset(own->except, 0, sizeof own->except);
+    own->n_except = 0;
+    for (size_t i = 0; i < cfg->n_except; i++) {
+        if (cfg->except[i].storage == job->storage) {
+            own->except[own->n_except] = cfg->except[i];
+            own->except[own->n_except++].storage = 0;
+        }
+    }
     own->seed.item[0] = (int64_t)job->seed;
     own->seed.n = 1;
     *single = *job;

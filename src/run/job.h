@@ -8,6 +8,7 @@
 
 #include "base/err.h"
 #include "config/config.h"
+#include "kernels/kernels.h"
 #include "store/store.h"
 
 #define JOB_PATH 1024
@@ -29,6 +30,12 @@ struct job_list {
  * policy does not take, a value without meaning. */
 int job_store_params(const struct config_storage *s, const struct store_policy **policy,
                      struct store_params *params, struct err *err) MUST_USE;
+
+/* Opens the policy of one storage entry with its exceptions (storage.except). Of the settings that
+ * are the plan's (recompute, relu_mask, shared_saves) an exception has its entry's where it does not
+ * give its own. Errors name the exception. */
+int job_open_store(const struct config *cfg, size_t storage, const struct kernels *kernels,
+                   int n_threads, struct store *out, struct err *err) MUST_USE;
 
 /* All jobs of a config. ERR_CONFIG for bad storage entries and for two jobs with one folder. */
 int job_list_make(const struct config *cfg, struct job_list *out, struct err *err) MUST_USE;

@@ -60,6 +60,7 @@ static void fill_layer(char (*cell)[CELL], const struct plan_row *row, const str
     count_text(cell[4], row->macs);
     count_text(cell[5], row->saved_bytes);
     snprintf(cell[6], CELL, "%s", row->kept_as ? row->kept_as : "");
+    snprintf(cell[7], CELL, "%s", row->kept_by ? row->kept_by : "");
 }
 
 static int write_layers(FILE *fp, const struct plan_table *t, struct err *err)
@@ -72,6 +73,7 @@ static int write_layers(FILE *fp, const struct plan_table *t, struct err *err)
         {"multiply-adds", "per image", 1},
         {"saved", "bytes", 1},
         {"kept as", "", 0},
+        {"by policy", "", 0},
     };
     return write_table(fp, t, columns, sizeof columns / sizeof *columns, fill_layer, err);
 }

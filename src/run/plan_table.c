@@ -47,6 +47,16 @@ static const char *kept_as(const struct plan_value *v)
     return NULL;
 }
 
+/* The policy that has decided so; none where a map is exact or rebuilt whatever the policy. */
+static const char *kept_by(const struct plan_value *v, struct plan_text *text)
+{
+    if (!v->kept || !v->chosen) {
+        return NULL;
+    }
+    v->store->policy->label(&v->store->params, text->kept_by, sizeof text->kept_by);
+    return text->kept_by;
+}
+
 static void set_output(struct plan_row *row, const struct shape *s)
 {
     row->height = (double)s->h;
@@ -89,7 +99,7 @@ static void set_paper_bytes(struct plan_row *row, const struct session *s)
 {
     const struct graph *g = &s->graph;
     const struct shape *image = &g->values[0].shape, *logits = &g->values[g->output].shape;
-    const double n = (double)s->batch_size;
+    const double n = (double)s->micro_batch_size;
     const double trainable = (double)graph_n_weights(g) * sizeof(real);
     row->paper_activation_bytes = row->saved_bytes +
                                   n * (double)(logits->h * logits->w * logits->c) * sizeof(real);
@@ -119,7 +129,8 @@ static void fill_total(struct plan_row *row, struct plan_text *text, const struc
     row->expected_process_peak_bytes = (double)session_memory_expected(m);
 }
 
-static void fill_image(struct plan_row *row, const struct session *s, const struct forecast *f)
+static void fill_image(struct plan_row *row, struct plan_text *text, const struct session *s,
+                       const struct forecast *f)
 {
     const struct plan_value *image = &f->train.values[0];
     start_row(row, s, "image");
@@ -130,6 +141,7 @@ static void fill_image(struct plan_row *row, const struct session *s, const stru
         size_t pieces[STORE_N_PIECES];
         plan_image_saved(&f->train, &s->graph, pieces);
         row->kept_as = "exact";
+        row->kept_by = kept_by(image, text);
         set_pieces(row, pieces);
     }
 }
@@ -158,6 +170,7 @@ static void fill_layer(struct plan_row *row, struct plan_text *text, const struc
     row->macs = l->type->macs ? l->type->macs(l, &g->values[l->in[0]].shape) : 0;
     const struct plan_value *out = &f->train.values[l->out];
     row->kept_as = kept_as(out);
+    row->kept_by = kept_by(out, text);
     row->spilled_bytes = out->kept ? (double)(out->n_copies * out->choice.spilled_bytes) : 0;
     plan_layer_saved(&f->train, g, l, pieces);
     set_pieces(row, pieces);
@@ -199,7 +212,7 @@ int plan_table_make(const struct session *s, const struct forecast *f, struct pl
         return (int)err->code;
     }
     fill_total(&t.rows[0], &t.texts[0], s, f);
-    fill_image(&t.rows[1], s, f);
+    fill_image(&t.rows[1], &t.texts[1], s, f);
     for (size_t i = 0; i < n_layers; i++) {
         highest[i] = SIZE_MAX;
         fill_layer(&t.rows[i + 2], &t.texts[i + 2], s, f, s->graph.layers[i]);

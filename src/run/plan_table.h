@@ -10,7 +10,7 @@
 #include "run/session.h"
 
 struct plan_text {
-    char type[64], peak_at[320];
+    char type[64], kept_by[32], peak_at[320];
 };
 
 struct plan_table {

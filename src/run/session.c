@@ -181,13 +181,10 @@ int session_init(struct session *s, const struct config *cfg, const struct job *
     s->micro_batch_size = micro_batch_largest(s->batch_size, s->accumulate);
     s->eval_batch_size = cfg->train.eval_batch_size ? (size_t)cfg->train.eval_batch_size
                                                     : s->micro_batch_size;
-    const struct store_policy *policy;
-    struct store_params params;
     if (kernels_fill(&s->kernels, cfg->kernels.isa, err) ||
         kernels_set_algorithm(&s->kernels, cfg->kernels.algorithm, err) || wake_threads(s, err) ||
         init_data(s, err) || init_graph(s, err) ||
-        job_store_params(&cfg->storage[job->storage], &policy, &params, err) ||
-        store_open(&s->store, policy->name, &params, &s->kernels, s->n_threads, err) ||
+        job_open_store(cfg, job->storage, &s->kernels, s->n_threads, &s->store, err) ||
         plan_normal(s, err)) {
         session_fini(s);
         return (int)err->code;

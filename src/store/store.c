@@ -110,6 +110,25 @@ int store_open_policy(struct store *s, const struct store_policy *policy,
     return 0;
 }
 
+int store_add_rule(struct store *s, const char *match, const char *policy,
+                   const struct store_params *params, struct err *err)
+{
+    const size_t bytes = (s->n_rules + 1) * sizeof *s->rules;
+    struct store_rule *grown = mem_realloc(MEM_OTHER, s->rules, bytes);
+    if (grown == NULL) {
+        return err_nomem(err, "the exceptions of a storage policy", bytes);
+    }
+    s->rules = grown;
+    struct store_rule *rule = &s->rules[s->n_rules];
+    *rule = (struct store_rule){0};
+    if (str_copy(rule->match, sizeof rule->match, match) != 0) {
+        return err_set(err, ERR_CONFIG, "%s: longer than %zu bytes", match, sizeof rule->match - 1);
+    }
+    const int code = store_open(&rule->store, policy, params, s->kernels, s->n_threads, err);
+    s->n_rules += code == 0;
+    return code;
+}
+
 struct store *store_for(struct store *s, const char *map_name)
 {
     for (size_t i = 0; i < s->n_rules; i++) {

@@ -221,6 +221,12 @@ int store_open_policy(struct store *s, const struct store_policy *policy,
                       int n_threads, struct err *err) MUST_USE;
 void store_close(struct store *s);
 
+/* Adds an exception behind those that s has: maps whose name fits `match` (at most 63 bytes) are kept
+ * by this policy, with the kernels and threads of s. Before the first plan is made. ERR_CONFIG,
+ * ERR_NOMEM; s is then as before. */
+int store_add_rule(struct store *s, const char *match, const char *policy,
+                   const struct store_params *params, struct err *err) MUST_USE;
+
 /* The store that keeps the map of this name: that of the first rule that fits, or s. */
 struct store *store_for(struct store *s, const char *map_name);
 

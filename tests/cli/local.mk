@@ -7,6 +7,7 @@ division_run_tests = \
 	tests/cli/accumulate.sh \
 	tests/cli/determinism.sh \
 	tests/cli/errors.sh \
+	tests/cli/except.sh \
 	tests/cli/man_flags.sh \
 	tests/cli/paper_memory.sh \
 	tests/cli/plan.sh \

@@ -8,6 +8,7 @@
 
 #include "base/mem.h"
 #include "base/rng.h"
+#include "config/config_priv.h"
 #include "config/quote.h"
 #include "scratch.h"
 
@@ -169,6 +170,8 @@ static const char sample[] = "# the issue's example\n"
                              "  - policy: division\n"
                              "    block: 4\n"
                              "    label: 'it''s'\n"
+                             "    except: [{match: \"layer1.*\", policy: fixed, bits: 4},\n"
+                             "             {match: conv1, policy: normal}]\n"
                              "sweep:   {train.batch_size: [64, 1e2], model.name: [a, \"1\"]}\n"
                              "log:     {steps: false, phases: Off}\n"
                              "run:     {threads: 0}\n"
@@ -280,6 +283,54 @@ static const struct {
     {"sweep: {train.lr: [1], train.gamma: [1], train.momentum: [1], train.epochs: [1], "
      "model.name: [a]}",
      "sweep: expected at most 4 keys, found more"},
+    /* exceptions */
+    {"storage:\n  policy: division\n  except:\n    - match: a\n      polic: fixed\n",
+     "c.yaml:5: storage.except.polic: unknown key; did you mean storage.policy?"},
+    {"storage: {except: [{mtach: a, policy: fixed}]}",
+     "storage.except.mtach: unknown key; did you mean match?"},
+    {"storage: {except: [{match: a, policy: fixed, label: x}]}",
+     "storage.except.label: an exception has none of its own"},
+    {"storage: {except: [{match: a, policy: fixed, except: []}]}",
+     "storage.except.except: an exception has none of its own"},
+    {"storage:\n  except:\n    - policy: fixed\n",
+     "c.yaml:3: storage.except: expected match: NAME, the maps that it is about, found none"},
+    {"storage: {except: [{match: \"\", policy: fixed}]}", "storage.except: expected match: NAME"},
+    {"storage: {except: [{match: , policy: fixed}]}",
+     "storage.except.match: expected a text, found nothing"},
+    {"storage: {except: [{match: [a], policy: fixed}]}",
+     "storage.except.match: expected a text, found a list"},
+    {"storage: {except: [{match: \"a\\nb\", policy: fixed}]}",
+     "storage.except.match: expected printable text on one line"},
+    {"storage: {except: [{match: "
+     "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa, policy: fixed}]}",
+     "storage.except.match: expected a text of at most 63 bytes, found one of 64"},
+    {"storage:\n  except:\n    - match: a\n      bits: 4\n",
+     "c.yaml:3: storage.except: expected policy: NAME for match: a, found none"},
+    {"storage: {except: [{match: a, policy: fixed, bits: four}]}",
+     "storage.except.bits: expected a whole number, found the text \"four\""},
+    {"storage: {except: [{match: a, policy: fixed, bits: 17}]}",
+     "storage.except.bits: 17 is out of range"},
+    {"storage:\n  except:\n    - match: a\n      policy: fixed\n      match: b\n",
+     "c.yaml:5: storage.except.match: given twice; the first is in line 3"},
+    {"storage: {except: [{match: a, policy: fixed, policy: b}]}",
+     "storage.except.policy: given twice"},
+    {"storage:\n  except:\n    - {match: a, policy: fixed}\n    - {policy: normal, match: a}\n",
+     "c.yaml:4: storage.except.match: a: given twice; only the first would count"},
+    {"storage:\n  except: {match: a, policy: fixed}\n  policy: normal\n  except: []\n",
+     "c.yaml:4: storage.except: given twice; the first is in line 2"},
+    {"storage: {except: []}", "storage.except: expected at least one entry, found an empty list"},
+    {"storage: {except: fixed}",
+     "storage.except: expected maps such as {match: conv1, policy: normal}, found the text"},
+    {"storage: {except: }", "storage.except: expected maps such as"},
+    {"storage: {except: [conv1]}", "storage.except: expected maps such as"},
+    {"storage: {except: [[{match: a, policy: fixed}]]}",
+     "expected maps such as {match: conv1, policy: normal}, found a list"},
+    {"storage: {except: [{[a]: 1}]}", "expected the name of a key, found a list"},
+    {"storage: {except: [{match: &x a, policy: fixed}]}", "anchors (&x) are not supported"},
+    {"except: [{match: a, policy: fixed}]", "c.yaml:1: except: unknown key"},
+    {"train: {except: []}", "train.except: unknown key"},
+    {"storage: {exept: []}", "storage.exept: unknown key"},
+    {"sweep: {storage.except: [a]}", "sweep.storage.except: unknown key"},
     /* types */
     {"train: {lr: fast}", "c.yaml:1: train.lr: expected a number, found the text \"fast\""},
     {"train: {lr: \"0.1\"}", "train.lr: expected a number, found the text \"0.1\""},
@@ -658,6 +709,90 @@ START_TEST(policy_fault)
 }
 END_TEST
 
+/* ---- exceptions ---- */
+
+START_TEST(exceptions)
+{
+    struct config cfg;
+    struct err err = {0};
+    must_parse("storage:\n"
+               "  - policy: division\n"
+               "    except: [{match: \"layer1.*\", policy: fixed, bits: 4},\n"
+               "             {match: conv1, policy: normal}]\n"
+               "    block: 4\n"
+               "  - policy: fixed\n"
+               "  - except: {policy: normal, match: conv1}\n"
+               "    policy: fixed\n"
+               "    label: it\n",
+               &cfg);
+    ck_assert_uint_eq(cfg.n_storage, 3);
+    ck_assert_int_eq(cfg.storage[0].block, 4);
+    ck_assert_uint_eq(cfg.n_except, 3);
+    ck_assert_uint_eq(cfg.except[0].storage, 0);
+    ck_assert_str_eq(cfg.except[0].match, "layer1.*");
+    ck_assert_str_eq(cfg.except[0].keep.policy, "fixed");
+    ck_assert_int_eq(cfg.except[0].keep.bits, 4);
+    ck_assert_uint_eq(cfg.except[1].storage, 0);
+    ck_assert_str_eq(cfg.except[1].keep.policy, "normal");
+    ck_assert_int_eq(cfg.except[1].keep.bits, 2);
+    ck_assert_uint_eq(cfg.except[2].storage, 2);
+    ck_assert_str_eq(cfg.except[2].match, "conv1");
+    must_round_trip(&cfg);
+
+    /* --set goes to the entries, --policy to the whole section. */
+    must_set(&cfg, "storage.bits=8");
+    ck_assert_int_eq(cfg.storage[2].bits, 8);
+    ck_assert_int_eq(cfg.except[0].keep.bits, 4);
+    ck_assert_int_eq(cfg.except[2].keep.bits, 2);
+    must_round_trip(&cfg);
+    ck_assert_int_eq(config_set(&cfg, "storage.except=[]", &err), ERR_CONFIG);
+    ck_assert_msg(strstr(err.msg, "write them in a config file") != NULL, "%s", err.msg);
+    ck_assert_int_eq(config_set_policy(&cfg, "division", 1, &err), 0);
+    ck_assert_uint_eq(cfg.n_except, 3);
+    must_round_trip(&cfg);
+    ck_assert_int_eq(config_set_policy(&cfg, "division", 0, &err), 0);
+    ck_assert_uint_eq(cfg.n_except, 0);
+    must_round_trip(&cfg);
+
+    /* Names that YAML would take for something else. */
+    static const char *const odd[] = {"*", "?", "-", "1", "null", "a: b", "\"", "'", "#", "{a}"};
+    config_defaults(&cfg);
+    for (size_t i = 0; i < sizeof odd / sizeof *odd; i++) {
+        config_storage_defaults(&cfg.except[i].keep);
+        memcpy(cfg.except[i].match, odd[i], strlen(odd[i]));
+        cfg.n_except = i + 1;
+    }
+    must_round_trip(&cfg);
+}
+END_TEST
+
+/* As many as fit, over all entries together; one more is refused. */
+START_TEST(exceptions_end)
+{
+    char text[8192];
+    struct config cfg;
+    struct err err = {0};
+    for (int more = 0; more <= 1; more++) {
+        size_t at = (size_t)snprintf(text, sizeof text, "storage:\n");
+        for (int i = 0; i < CONFIG_RULES + more; i++) {
+            at += (size_t)snprintf(text + at, sizeof text - at, "%s  - {match: m%d, policy: a}\n",
+                                   i % 40 == 0 ? "- policy: a\n  except:\n" : "", i);
+        }
+        ck_assert_uint_lt(at, sizeof text - 1);
+        if (!more) {
+            must_parse(text, &cfg);
+            ck_assert_uint_eq(cfg.n_except, CONFIG_RULES);
+            must_round_trip(&cfg);
+        } else {
+            ck_assert_int_eq(parse(text, &cfg, &err), ERR_CONFIG);
+            ck_assert_msg(strstr(err.msg, "c.yaml:70: storage.except: expected at most 64 "
+                                          "exceptions in all, found more") != NULL,
+                          "%s", err.msg);
+        }
+    }
+}
+END_TEST
+
 /* ---- writing ---- */
 
 START_TEST(write_default)
@@ -796,6 +931,8 @@ int main(void)
     tcase_add_loop_test(t, set_fault, 0, (int)(sizeof set_faults / sizeof *set_faults));
     tcase_add_test(t, set_policy);
     tcase_add_loop_test(t, policy_fault, 0, (int)(sizeof policy_faults / sizeof *policy_faults));
+    tcase_add_test(t, exceptions);
+    tcase_add_test(t, exceptions_end);
     tcase_add_test(t, write_default);
     tcase_add_test(t, write_odd_values);
     tcase_add_test(t, write_full_disk);

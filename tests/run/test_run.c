@@ -112,6 +112,57 @@ START_TEST(a_sweep_runs_every_combination)
 }
 END_TEST
 
+/* Exceptions go with their entry, into its label and into its store. */
+START_TEST(exceptions_go_with_their_entry)
+{
+    static const char text[] =
+        "name: x\n"
+        "storage:\n"
+        "  - {policy: division, except: [{match: conv1, policy: normal}]}\n"
+        "  - {policy: fixed, bits: 4}\n"
+        "  - policy: division\n"
+        "    recompute: bn\n"
+        "    relu_mask: derived\n"
+        "    except:\n"
+        "      - {match: \"layer1.*\", policy: fixed, bits: 4}\n"
+        "      - {match: \"layer2.*\", policy: division, block: 4, recompute: none}\n"
+        "  - {policy: division, label: mine, except: {match: conv1, policy: normal}}\n";
+    static const char *const labels[] = {"division-except1", "fixed-b4",
+                                         "division-bn-derived-except2", "mine"};
+    struct config cfg, own;
+    struct job_list list;
+    struct job single;
+    struct kernels k;
+    struct store s;
+    struct err err = {0};
+    read_text(text, &cfg);
+    ck_assert_msg(job_list_make(&cfg, &list, &err) == 0, "%s", err.msg);
+    ck_assert_uint_eq(list.n, 4);
+    ck_assert_int_eq(kernels_fill(&k, "ref", &err), 0);
+    static const size_t n_rules[] = {1, 0, 2, 1};
+    for (size_t i = 0; i < list.n; i++) {
+        ck_assert_str_eq(list.jobs[i].label, labels[i]);
+        job_config(&cfg, &list.jobs[i], &own, &single);
+        ck_assert_uint_eq(own.n_except, n_rules[i]);
+        ck_assert_msg(job_open_store(&own, 0, &k, 1, &s, &err) == 0, "%s", err.msg);
+        ck_assert_uint_eq(s.n_rules, n_rules[i]);
+        if (i == 2) {
+            const struct store *a = store_for(&s, "layer1.0.conv1");
+            const struct store *b = store_for(&s, "layer2.0.conv1");
+            ck_assert(a == &s.rules[0].store && b == &s.rules[1].store);
+            ck_assert(store_for(&s, "conv1") == &s && store_for(&s, "layer10") == &s);
+            ck_assert_str_eq(a->policy->name, "fixed");
+            ck_assert_uint_eq(a->params.bits, 4);
+            ck_assert(a->params.rebuild_bn && a->params.derived_mask); /* the entry's */
+            ck_assert_uint_eq(b->params.block, 4);
+            ck_assert(!b->params.rebuild_bn && !b->params.derived_mask);
+        }
+        store_close(&s);
+    }
+    job_list_fini(&list);
+}
+END_TEST
+
 /* Gradient accumulation is in the label, swept over or not. */
 START_TEST(micro_batches_are_in_the_label)
 {
@@ -152,6 +203,17 @@ static const struct {
     {"storage: {policy: fixed, bits: 3}\n", "bits"},
     {"storage: {policy: fixed, group: many}\n", "storage.group"},
     {"storage: [{policy: normal}, {policy: normal}]\n", "two runs would write to"},
+    {"storage: {except: {match: a, policy: nomal}}\n",
+     "storage.except \"a\": storage.policy: unknown policy \"nomal\""},
+    {"storage: {except: {match: a, policy: normal, bits: 2}}\n",
+     "storage.except \"a\": storage.bits: the policy normal does not take it"},
+    {"storage: {except: {match: a, policy: fixed, bits: 3}}\n",
+     "storage.except \"a\": policy fixed"},
+    {"storage: {except: {match: a, policy: fixed, relu_mask: derived}}\n",
+     "storage.except \"a\": storage.relu_mask: derived"},
+    {"storage: [{policy: fixed, except: {match: a, policy: normal}},\n"
+     "          {policy: fixed, except: {match: b, policy: normal}}]\n",
+     "two runs would write to runs/run/fixed-except1-seed0"},
     {"storage: [{policy: division}, {policy: fixed, label: division}]\n",
      "two runs would write to"},
     {"sweep: {train.batch_size: [64, 64]}\n", "two runs would write to"},
@@ -300,6 +362,7 @@ int main(void)
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, one_job_per_policy_and_seed);
     tcase_add_test(t, a_sweep_runs_every_combination);
+    tcase_add_test(t, exceptions_go_with_their_entry);
     tcase_add_test(t, micro_batches_are_in_the_label);
     tcase_add_loop_test(t, impossible_jobs_are_refused, 0, sizeof bad_jobs / sizeof *bad_jobs);
     tcase_add_test(t, a_run_is_never_overwritten_unasked);
