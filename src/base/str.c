@@ -2,6 +2,8 @@
 #include "base/str.h"
 
 #include <stdarg.h>
+#include <stdint.h>
+#include <stdlib.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -106,6 +108,28 @@ const char *str_bytes(char buf[32], double bytes)
     }
     (void)snprintf(buf, 32, u == 0 ? "%.0f %s" : "%.2f %s", bytes, units[u]);
     return buf;
+}
+
+int str_parse_bytes(const char *text, size_t *bytes)
+{
+    static const char units[] = "KMGT";
+    char *end;
+    if (text[0] < '0' || text[0] > '9' || text[strspn(text, "0123456789.")] == 'x') {
+        return -1; /* strtod would take signs, blanks, names and hexadecimal numbers */
+    }
+    double value = strtod(text, &end);
+    const char *unit = *end ? strchr(units, *end) : NULL;
+    if (unit) {
+        value *= (double)((size_t)1 << (10 * (unit - units + 1)));
+        end += end[1] == 'i' && end[2] == 'B' ? 3 : end[1] == 'B' ? 2 : 1;
+    } else if (strcmp(end, "B") == 0) {
+        end++;
+    }
+    if (*end || !(value >= 1 && value < (double)(SIZE_MAX / 2))) {
+        return -1;
+    }
+    *bytes = (size_t)value;
+    return 0;
 }
 
 int str_copy(char *dst, size_t cap, const char *src)

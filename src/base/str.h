@@ -23,6 +23,10 @@ const char *str_nearest(const char *name, const char *const *names, size_t n);
 /* "4.48 MiB", "512 B". Returns buf. */
 const char *str_bytes(char buf[32], double bytes);
 
+/* "500M", "2G", "1.5GiB", "4096": bytes, with K, M, G or T for powers of 1024 and "iB" or "B" behind
+ * them if wished. Returns 0, or -1 if the text is no such size above 0. */
+int str_parse_bytes(const char *text, size_t *bytes);
+
 /* Copies with truncation; returns 0, or -1 if it was cut. */
 int str_copy(char *dst, size_t cap, const char *src);
 

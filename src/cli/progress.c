@@ -38,6 +38,10 @@ void progress_begin(struct progress *p, const struct session *s)
         (unsigned long long)s->job.seed, s->info.n_train, s->batch_size, parts, s->n_threads,
         s->n_threads == 1 ? "" : "s", s->kernels.isa,
         str_bytes(saved, (double)session_memory_planned(&s->memory)));
+    if (s->job.fit_batch) {
+        fprintf(stderr, "%s: batch %zu is the largest that fits into %s\n", s->cfg.name,
+                s->batch_size, str_bytes(saved, (double)s->job.budget_bytes));
+    }
 }
 
 void progress_step(struct progress *p, const struct train_step_info *info)

@@ -10,11 +10,13 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "base/str.h"
 #include "cli/cli.h"
 #include "cli/list.h"
 #include "cli/progress.h"
 #include "config/config.h"
 #include "report/summary.h"
+#include "run/budget.h"
 #include "run/folder.h"
 #include "run/run.h"
 #include "run/sweep.h"
@@ -32,6 +34,10 @@ static const char usage[] =
     "  --plan[=csv|table]             print config, network and memory of each run; csv: as figures;"
     "\n"
     "                                 table: one line per run; touch no data\n"
+    "  --budget SIZE                  end with status 4 rather than take more memory (500M, 2G)\n"
+    "  --fit WHAT                     with --budget: run the largest batch, or the least lossy "
+    "policy,\n"
+    "                                 that fits (WHAT: batch or policy)\n"
     "  --evaluate                     test the weights of model.init instead of training\n"
     "  --logits FILE.npy              with --evaluate: write the test images' logits\n"
     "  --force                        overwrite the folders of earlier runs\n"
@@ -99,6 +105,8 @@ struct arguments {
     unsigned long job; /* 0: all */
     int plan, evaluate, force, help, version;
     enum run_plan_form plan_form;
+    size_t budget_bytes; /* 0: any */
+    int fit_batch, fit_policy;
     char *const *configs;
     size_t n_configs;
 };
@@ -119,6 +127,8 @@ static int parse_arguments(int argc, char **argv, struct arguments *a, struct er
         OPT_POLICY = 256,
         OPT_SET,
         OPT_PLAN,
+        OPT_BUDGET,
+        OPT_FIT,
         OPT_EVALUATE,
         OPT_LOGITS,
         OPT_FORCE,
@@ -131,6 +141,8 @@ static int parse_arguments(int argc, char **argv, struct arguments *a, struct er
         {"policy", required_argument, NULL, OPT_POLICY},
         {"set", required_argument, NULL, OPT_SET},
         {"plan", optional_argument, NULL, OPT_PLAN},
+        {"budget", required_argument, NULL, OPT_BUDGET},
+        {"fit", required_argument, NULL, OPT_FIT},
         {"evaluate", no_argument, NULL, OPT_EVALUATE},
         {"logits", required_argument, NULL, OPT_LOGITS},
         {"force", no_argument, NULL, OPT_FORCE},
@@ -173,6 +185,21 @@ static int parse_arguments(int argc, char **argv, struct arguments *a, struct er
                                optarg);
             }
             break;
+        case OPT_BUDGET:
+            if (str_parse_bytes(optarg, &a->budget_bytes)) {
+                return err_set(err, ERR_CONFIG,
+                               "--budget: \"%s\" is no size; it is a number of bytes, or like 500M "
+                               "or 2G",
+                               optarg);
+            }
+            break;
+        case OPT_FIT:
+            a->fit_batch = strcmp(optarg, "batch") == 0;
+            a->fit_policy = strcmp(optarg, "policy") == 0;
+            if (!a->fit_batch && !a->fit_policy) {
+                return err_set(err, ERR_CONFIG, "--fit: \"%s\"; it is batch or policy", optarg);
+            }
+            break;
         case OPT_EVALUATE: a->evaluate = 1; break;
         case OPT_LOGITS: a->logits = optarg; break;
         case OPT_FORCE: a->force = 1; break;
@@ -197,6 +224,9 @@ static int check_arguments(const struct arguments *a, struct err *err)
     if (a->logits && !a->evaluate) {
         return err_set(err, ERR_CONFIG, "--logits goes with --evaluate");
     }
+    if ((a->fit_batch || a->fit_policy) && (!a->budget_bytes || a->evaluate)) {
+        return err_set(err, ERR_CONFIG, "--fit goes with --budget, and with training or --plan");
+    }
     if (a->plan && a->evaluate) {
         return err_set(err, ERR_CONFIG, "--plan and --evaluate exclude each other");
     }
@@ -209,6 +239,19 @@ struct experiment {
     struct config cfg;
     struct job_list jobs;
 };
+
+/* A job's own process has been told already why: by its parent. */
+static int fit_policy(const struct arguments *a, struct config *cfg, struct err *err)
+{
+    char why[1024];
+    if (budget_fit_policy(cfg, a->budget_bytes, why, sizeof why, err)) {
+        return (int)err->code;
+    }
+    if (!a->job) {
+        fprintf(stderr, "%s: %s\n", program, why);
+    }
+    return 0;
+}
 
 static int load(const struct arguments *a, const char *path, struct experiment *x, struct err *err)
 {
@@ -228,7 +271,17 @@ static int load(const struct arguments *a, const char *path, struct experiment *
             return (int)err->code;
         }
     }
-    return job_list_make(&x->cfg, &x->jobs, err) ? err_add(err, "%s", path) : 0;
+    if (a->fit_policy && fit_policy(a, &x->cfg, err)) {
+        return err_add(err, "%s", path);
+    }
+    if (job_list_make(&x->cfg, &x->jobs, err)) {
+        return err_add(err, "%s", path);
+    }
+    for (size_t i = 0; i < x->jobs.n; i++) {
+        x->jobs.jobs[i].budget_bytes = a->budget_bytes;
+        x->jobs.jobs[i].fit_batch = a->fit_batch;
+    }
+    return 0;
 }
 
 /* No two jobs of all configs may share a folder, and none may exist. */
@@ -248,6 +301,19 @@ static int check_folders(const struct arguments *a, const struct experiment *xs,
                                        a->configs[d], a->configs[c], dir);
                     }
                 }
+            }
+        }
+    }
+    return 0;
+}
+
+/* No run may be over budget, before any begins. */
+static int check_budget(const struct arguments *a, const struct experiment *xs, struct err *err)
+{
+    for (size_t c = 0; a->budget_bytes && c < a->n_configs; c++) {
+        for (size_t i = 0; i < xs[c].jobs.n; i++) {
+            if (budget_check_job(&xs[c].cfg, &xs[c].jobs.jobs[i], err)) {
+                return err_add(err, "%s", a->configs[c]);
             }
         }
     }
@@ -430,6 +496,10 @@ static int train(const struct arguments *a, const struct experiment *xs, size_t 
         return run_job(a, &xs[c], i, &began);
     }
     if (check_folders(a, xs, &err)) {
+        cli_error(program, &err);
+        return cli_status(&err);
+    }
+    if (n_jobs > 1 && check_budget(a, xs, &err)) {
         cli_error(program, &err);
         return cli_status(&err);
     }

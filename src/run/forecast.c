@@ -83,6 +83,6 @@ void forecast_step_text(const struct session *s, const struct forecast *f, size_
                         size_t cap)
 {
     const struct plan_step *step = &f->highest->steps[i];
-    (void)snprintf(buf, cap, "%s%s, %s", f->highest == &f->eval ? "evaluation: " : "",
+    (void)snprintf(buf, cap, "%s%s %s", f->highest == &f->eval ? "evaluation: " : "",
                    plan_step_subject(step, &s->graph), plan_step_word(step));
 }

@@ -25,7 +25,7 @@ void forecast_fini(struct forecast *f);
 /* What is alive in the arena at its highest moment. */
 const struct plan_moment *forecast_peak(const struct forecast *f);
 
-/* "layer1.0.bn2, backward": what step i of the plan with the higher peak does. */
+/* "layer1.0.bn2 backward": what step i of the plan with the higher peak does. */
 void forecast_step_text(const struct session *s, const struct forecast *f, size_t i, char *buf,
                         size_t cap);
 

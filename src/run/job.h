@@ -19,6 +19,8 @@ struct job {
     size_t sweep[CONFIG_AXES]; /* index of the value on each of the config's axes */
     char label[96];            /* storage.label, or the policy's own; behind it the swept values */
     char dir[JOB_PATH];
+    size_t budget_bytes; /* the process may take so much memory; 0: any */
+    int fit_batch;       /* run the largest batch that fits into it */
 };
 
 struct job_list {

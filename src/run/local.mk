@@ -1,4 +1,6 @@
 run_sources = \
+	src/run/budget.c \
+	src/run/budget.h \
 	src/run/evaluate_run.c \
 	src/run/folder.c \
 	src/run/folder.h \

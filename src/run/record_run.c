@@ -66,6 +66,7 @@ static void write_memory(struct record *r, const struct run_record *rr, const st
     record_count(r, "arena_bytes", m->arena);
     record_count(r, "process_base_bytes", m->base);
     record_count(r, "expected_process_peak_bytes", session_memory_expected(&s->memory));
+    record_count(r, "budget_bytes", s->job.budget_bytes);
     record_count(r, "normal_saved_bytes", s->normal_saved_bytes);
     record_section_end(r);
     if (rr->saved_bytes > 0) {

@@ -13,6 +13,7 @@
 #include "data/micro_batch.h"
 #include "kernels/gemm.h"
 #include "models/models.h"
+#include "run/budget.h"
 #include "run/forecast.h"
 #include "run/weights.h"
 
@@ -68,6 +69,17 @@ static int check_micro_batches(const struct session *s, size_t n, struct err *er
     return graph_check_batch(&s->graph, smallest, (size_t)s->cfg.train.bn_group, err);
 }
 
+int session_check_batch(const struct session *s, struct err *err)
+{
+    size_t last = s->info.n_train % s->batch_size;
+    if (check_micro_batches(s, s->batch_size, err)) {
+        return (int)err->code;
+    }
+    return last && !s->cfg.train.drop_last && s->info.n_train > s->batch_size
+               ? check_micro_batches(s, last, err)
+               : 0;
+}
+
 static int init_graph(struct session *s, struct err *err)
 {
     const struct config *c = &s->cfg;
@@ -93,13 +105,7 @@ static int init_graph(struct session *s, struct err *err)
         }
         return (int)err->code;
     }
-    size_t last = s->info.n_train % s->batch_size;
-    if (check_micro_batches(s, s->batch_size, err)) {
-        return (int)err->code;
-    }
-    return last && !c->train.drop_last && s->info.n_train > s->batch_size
-               ? check_micro_batches(s, last, err)
-               : 0;
+    return session_check_batch(s, err);
 }
 
 struct layer_context session_context(const struct session *s)
@@ -159,6 +165,14 @@ static int wake_threads(const struct session *s, struct err *err)
     return 0;
 }
 
+void session_set_batch(struct session *s, size_t batch)
+{
+    s->batch_size = batch;
+    s->micro_batch_size = micro_batch_largest(batch, s->accumulate);
+    s->eval_batch_size = s->cfg.train.eval_batch_size ? (size_t)s->cfg.train.eval_batch_size
+                                                      : s->micro_batch_size;
+}
+
 int session_init(struct session *s, const struct config *cfg, const struct job *job,
                  struct err *err)
 {
@@ -169,8 +183,8 @@ int session_init(struct session *s, const struct config *cfg, const struct job *
     omp_set_max_active_levels(1);
     omp_set_num_threads(s->n_threads);
 #endif
-    s->batch_size = (size_t)cfg->train.batch_size;
     s->accumulate = (size_t)cfg->train.accumulate;
+    session_set_batch(s, (size_t)cfg->train.batch_size);
     if (s->accumulate > s->batch_size) {
         return err_set(
             err, ERR_CONFIG,
@@ -178,14 +192,11 @@ int session_init(struct session *s, const struct config *cfg, const struct job *
             "a larger train.batch_size",
             s->accumulate, s->batch_size, s->batch_size);
     }
-    s->micro_batch_size = micro_batch_largest(s->batch_size, s->accumulate);
-    s->eval_batch_size = cfg->train.eval_batch_size ? (size_t)cfg->train.eval_batch_size
-                                                    : s->micro_batch_size;
     if (kernels_fill(&s->kernels, cfg->kernels.isa, err) ||
         kernels_set_algorithm(&s->kernels, cfg->kernels.algorithm, err) || wake_threads(s, err) ||
         init_data(s, err) || init_graph(s, err) ||
         job_open_store(cfg, job->storage, &s->kernels, s->n_threads, &s->store, err) ||
-        plan_normal(s, err)) {
+        (job->fit_batch && budget_fit_batch(s, err)) || plan_normal(s, err)) {
         session_fini(s);
         return (int)err->code;
     }
@@ -237,23 +248,6 @@ size_t session_memory_expected(const struct session_memory *m)
     return m->base + m->params + m->momentum + m->gradients + m->data + m->arena;
 }
 
-/* Linux gives memory out before it has it; a run that cannot fit must not end by the kernel's
- * hand. */
-static int check_machine(const struct session *s, struct err *err)
-{
-    size_t need = session_memory_expected(&s->memory), have = sys_memory_bytes();
-    if (have && need > have) {
-        char a[32], b[32];
-        return err_set(err, ERR_NOMEM,
-                       "this run needs %s of memory and the machine has %s: lower "
-                       "train.batch_size (now %zu), raise train.accumulate (now %zu) or choose a "
-                       "smaller storage policy or network",
-                       str_bytes(a, (double)need), str_bytes(b, (double)have), s->batch_size,
-                       s->accumulate);
-    }
-    return 0;
-}
-
 /* What it will take, before any of it is taken. */
 static int foresee(struct session *s, int training, struct err *err)
 {
@@ -262,8 +256,9 @@ static int foresee(struct session *s, int training, struct err *err)
         return (int)err->code;
     }
     s->memory = f.memory;
+    (void)!budget_check(s, &f, err);
     forecast_fini(&f);
-    return check_machine(s, err);
+    return (int)err->code;
 }
 
 int session_exec(struct session *s, int training, struct exec *exec, struct err *err)

@@ -47,7 +47,7 @@ struct session {
     struct session_memory memory; /* filled by session_exec */
 };
 
-/* Builds all that needs no data: checks the config's meaning, kernels, network, policy. Sets the
+/* Builds all that needs no data, with the batch that fits if the job wants that: checks the config's meaning, kernels, network, policy. Sets the
  * number of OpenMP threads. ERR_CONFIG, ERR_SHAPE, ERR_UNSUPPORTED, ERR_NOMEM. */
 int session_init(struct session *s, const struct config *cfg, const struct job *job,
                  struct err *err) MUST_USE;
@@ -56,6 +56,12 @@ void session_fini(struct session *s);
 /* The plans' context: kernels, threads, batch-norm's groups. */
 struct layer_context session_context(const struct session *s);
 
+/* Another batch size than the config's, with what depends on it. */
+void session_set_batch(struct session *s, size_t batch);
+
+/* Do that batch, and the last one of an epoch, do for batch-norm? ERR_CONFIG. */
+int session_check_batch(const struct session *s, struct err *err) MUST_USE;
+
 /* Images of an evaluation batch: no more than there are, as far as that is known. */
 size_t session_eval_batch(const struct session *s);
 
@@ -63,7 +69,7 @@ size_t session_eval_batch(const struct session *s);
 int session_open_data(struct session *s, struct err *err) MUST_USE;
 
 /* Parameters (drawn from the seed, or read from model.init), plans and arena. training = 0:
- * evaluation only. ERR_NOMEM if the run cannot fit into this machine's memory. */
+ * evaluation only. ERR_NOMEM if the run cannot fit into its budget or this machine's memory. */
 int session_exec(struct session *s, int training, struct exec *exec, struct err *err) MUST_USE;
 
 /* The trainer's settings from the config. */

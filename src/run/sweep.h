@@ -1,6 +1,6 @@
 /* A sweep: several jobs, each in a process of its own, because a process's high-water mark never
- * falls. The parent runs the program again for each job, opens no data and no parallel region,
- * hands signals on and collects the results from the jobs' folders. */
+ * falls. The parent runs the program again for each job, opens no data, starts no threads unless
+ * it plans the jobs first, hands signals on and collects the results from the jobs' folders. */
 #ifndef RUN_SWEEP_H
 #define RUN_SWEEP_H
 

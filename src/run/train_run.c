@@ -11,6 +11,7 @@
 #include "base/sys.h"
 #include "report/csv_read.h"
 #include "report/steps.h"
+#include "run/budget.h"
 #include "run/folder.h"
 #include "run/record_run.h"
 #include "run/run.h"
@@ -67,16 +68,8 @@ static int write_config(const struct session *s, struct err *err)
 
 /* --- hooks ---------------------------------------------------------------------------------- */
 
-static int on_step(void *ctx, const struct train_step_info *info, struct err *err)
+static int write_step(const struct writer *w, const struct train_step_info *info, struct err *err)
 {
-    struct writer *w = ctx;
-    w->n_steps = info->step + 1;
-    if (w->events->step) {
-        w->events->step(w->events->ctx, info);
-    }
-    if (!w->steps) {
-        return 0;
-    }
     struct step_row row;
     step_row_clear(&row);
     row.csv_version = CSV_VERSION;
@@ -89,6 +82,19 @@ static int on_step(void *ctx, const struct train_step_info *info, struct err *er
     row.loss = info->loss;
     return steps_write_row(w->steps, &row, err) ? err_add(err, "%s/steps.csv", w->session->job.dir)
                                                 : 0;
+}
+
+static int on_step(void *ctx, const struct train_step_info *info, struct err *err)
+{
+    struct writer *w = ctx;
+    w->n_steps = info->step + 1;
+    if (w->events->step) {
+        w->events->step(w->events->ctx, info);
+    }
+    if (w->steps && write_step(w, info, err)) {
+        return (int)err->code;
+    }
+    return budget_watch(w->session, w->n_steps, err);
 }
 
 static void fill_row(const struct writer *w, const struct train_epoch_info *info,
@@ -157,6 +163,9 @@ static int on_epoch(void *ctx, const struct train_epoch_info *info, struct err *
     run_record_epoch(&w->record, &row, info->saved_pieces);
     if (w->events->epoch) {
         w->events->epoch(w->events->ctx, &row);
+    }
+    if (budget_watch(w->session, w->n_steps, err)) { /* saving and evaluating take memory too */
+        return (int)err->code;
     }
     /* The update behind the last finite training loss may have been the one too many. */
     if (!isnan(info->test_top1) && !isfinite(info->test_loss)) {

@@ -79,6 +79,45 @@ START_TEST(sizes_are_readable)
 }
 END_TEST
 
+START_TEST(sizes_are_read)
+{
+    static const struct {
+        const char *text;
+        size_t bytes; /* 0: none */
+    } cases[] = {
+        {"1", 1},
+        {"4096", 4096},
+        {"4096B", 4096},
+        {"500M", (size_t)500 << 20},
+        {"2G", (size_t)2 << 30},
+        {"2GiB", (size_t)2 << 30},
+        {"2GB", (size_t)2 << 30},
+        {"1.5K", 1536},
+        {"3T", (size_t)3 << 40},
+        {"", 0},
+        {"0", 0},
+        {"-1", 0},
+        {" 1", 0},
+        {"+1", 0},
+        {"0x10", 0},
+        {"1g", 0},
+        {"1Gi", 0},
+        {"1 G", 0},
+        {"1GG", 0},
+        {"G", 0},
+        {"nan", 0},
+        {"1e99", 0},
+        {"99999999999T", 0},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        size_t bytes = 0;
+        const int rc = str_parse_bytes(cases[i].text, &bytes);
+        ck_assert_msg(rc == (cases[i].bytes ? 0 : -1) && bytes == cases[i].bytes, "%s: %zu",
+                      cases[i].text, bytes);
+    }
+}
+END_TEST
+
 START_TEST(copy_says_when_it_cuts)
 {
     char buf[4] = "zzz";
@@ -126,6 +165,7 @@ Suite *str_suite(void)
     tcase_add_test(t, a_failed_append_keeps_the_text);
     tcase_add_test(t, nearest_finds_typing_errors_only);
     tcase_add_test(t, sizes_are_readable);
+    tcase_add_test(t, sizes_are_read);
     tcase_add_test(t, copy_says_when_it_cuts);
     tcase_add_test(t, globs);
     suite_add_tcase(s, t);

@@ -4,6 +4,7 @@ EXTRA_DIST += tests/cli/codec.sh
 
 # division-run.
 division_run_tests = \
+	tests/cli/budget.sh \
 	tests/cli/accumulate.sh \
 	tests/cli/determinism.sh \
 	tests/cli/errors.sh \

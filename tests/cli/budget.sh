@@ -1,0 +1,143 @@
+#!/bin/sh
+# --budget and --fit: a run that would need more memory does not start and says what would fit; one
+# that runs stays below the budget, as seen from outside, or ends with status 4.
+. "${top_srcdir:-.}/tests/cli/lib.sh"
+
+if grep -q '^#define DIVISION_SANITIZED' "$builddir/config.h"; then
+    echo "a sanitizer's own memory is not in the account"
+    exit 77
+fi
+
+cat >net.yaml <<EOF
+name: net
+model: {name: resnet20}
+data: {name: synthetic, limit: 256, test_limit: 32, size: 32}
+train: {epochs: 1, batch_size: 128, max_steps: 2}
+run: {threads: 2}
+storage: [{policy: normal}, {policy: division}]
+EOF
+mib=$((1024 * 1024))
+
+# watched BUDGET COMMAND...: runs it and looks at its VmHWM until it ends; sets status and peak.
+watched() {
+    budget=$1
+    shift
+    "$@" >"$out" 2>"$err" </dev/null &
+    pid=$!
+    peak=0
+    while kb=$(sed -n 's/^VmHWM:[[:space:]]*\([0-9]*\) kB/\1/p' /proc/$pid/status 2>/dev/null) && test -n "$kb"; do
+        peak=$((kb * 1024))
+        sleep 0.02
+    done
+    status=0
+    wait $pid || status=$?
+    case $status in
+    0) test "$peak" -le "$budget" || fail_shown "$peak bytes taken, over $budget: $*" ;;
+    4) ;;
+    *) fail_shown "status $status: $*" ;;
+    esac
+    test "$peak" -gt 0 || fail "the process was not seen: $*"
+}
+
+expected() { # of run.yaml
+    record "$1/run.yaml" expected_process_peak_bytes
+}
+
+# --- refused ----------------------------------------------------------------------------------
+
+fails_with 4 'normal: this run needs .* over the budget of 100\.00 MiB; its largest parts: saved activations .*the largest batch that fits is [0-9]+ \(now 128' \
+    "$run" net.yaml --budget 100M
+absent runs
+batch=$(sed -n 's/.*largest batch that fits is \([0-9]*\) .*/\1/p' "$err")
+fails_with 4 'over the budget' "$run" net.yaml --budget 100M --plan
+has "$out" '^  expected process peak ' # the plan itself is printed
+
+# In a sweep, before anything starts: normal would fit, but a later run does not.
+cp net.yaml grows.yaml
+echo 'sweep: {train.batch_size: [8, 128]}' >>grows.yaml
+fails_with 4 'the largest batch that fits' "$run" grows.yaml --budget 100M --policy normal
+absent runs
+
+fails_with 4 'no batch fits' "$run" net.yaml --budget 5M
+for size in 0 x 2X -1 1e 12Gi nan 0x10; do
+    fails_with 2 "--budget: \"$size\" is no size" "$run" net.yaml --budget "$size"
+done
+fails_with 2 '--fit goes with --budget' "$run" net.yaml --fit batch
+fails_with 2 '--fit: "epochs"' "$run" net.yaml --budget 1G --fit epochs
+
+# --- the largest batch ------------------------------------------------------------------------
+
+watched $((100 * mib)) "$run" net.yaml --budget 100M --fit batch --job 1 --set output.dir=batch
+same 'status of --fit batch' 0 "$status"
+dir=batch/normal-seed0
+same 'the batch that was advised' "$batch" "$(sed -n 's/^  batch_size: //p' $dir/config.yaml)"
+has "$err" "batch $batch is the largest that fits into 100\\.00 MiB"
+same 'budget in the record' $((100 * mib)) "$(record $dir/run.yaml budget_bytes)"
+# One image more, and the reserve of 4 MiB and 1 % would not be left. An image needs 1 to 2 MiB.
+test "$(expected $dir)" -le $((100 * mib)) || fail 'the plan is over the budget'
+test "$(expected $dir)" -ge $((92 * mib)) || fail "only $(expected $dir) bytes of 100 MiB are used"
+
+# division fits more images into the same memory, no more than there are into much memory.
+works "$run" net.yaml --plan=csv --budget 100M --fit batch --policy division
+more=$(column "$out" batch_size | head -n 1)
+test "$more" -gt $((2 * batch)) || fail "division fits $more images, normal $batch"
+works "$run" net.yaml --plan=csv --budget 900G --fit batch --policy division
+same 'all images' 256 "$(column "$out" batch_size | head -n 1)"
+fails_with 4 'not even a batch of 1 fits into 5\.00 MiB' "$run" net.yaml --budget 5M --fit batch
+
+# --- the least lossy policy -------------------------------------------------------------------
+
+# With all the memory it is normal, with less an exact one, then ever fewer bits.
+chosen() { # BUDGET
+    works "$run" net.yaml --plan=csv --budget "$1" --fit policy
+    same "$1: runs" 1 "$(grep -c ',total,' "$out")"
+    policy=$(column "$out" policy | head -n 1)
+    has "$err" "policy [a-z0-9:=]+ is the least lossy that fits"
+}
+chosen 900M
+same 'with 900 MiB' normal "$policy"
+chosen 200M
+same 'with 200 MiB' checkpoint "$policy"
+has "$err" 'too large: normal [0-9.]+ MiB'
+works "$run" net.yaml --plan=csv --policy checkpoint
+tight=$(column "$out" expected_process_peak_bytes | head -n 1)
+chosen $((tight - 4 * mib))
+test "$policy" != checkpoint || fail 'checkpoint is chosen where it does not fit'
+fails_with 4 'no policy fits into 5\.00 MiB: normal ' "$run" net.yaml --budget 5M --fit policy
+
+watched $((tight - 4 * mib)) "$run" net.yaml --budget $((tight - 4 * mib)) --fit policy \
+    --set output.dir=policy
+same 'status of --fit policy' 0 "$status"
+exists "policy/$policy-seed0/epochs.csv"
+same 'one line that says why' 1 "$(grep -c 'is the least lossy' "$err")"
+
+# --- while it runs ----------------------------------------------------------------------------
+
+# As little reserve as the plan leaves: below the budget to the end, or status 4 with its record.
+for policy in normal division; do
+    works "$run" net.yaml --policy $policy --set output.dir=first
+    need=$(expected first/$policy-seed0)
+    for spare in 0 $((mib / 8)) $mib $((8 * mib)); do
+        watched $((need + spare)) "$run" net.yaml --policy $policy --budget $((need + spare)) \
+            --set output.dir=spare$spare
+        if test "$status" -eq 4 && grep -q 'after step' "$err"; then
+            has spare$spare/$policy-seed0/run.yaml '^status: failed$'
+            has spare$spare/$policy-seed0/run.yaml '^message: .*over the budget'
+        fi
+    done
+    same "$policy, with 8 MiB to spare" 0 "$status"
+done
+
+# In a control group with that limit, where this user may make one.
+group=/sys/fs/cgroup$(sed -n 's/^0:://p' /proc/self/cgroup)/division-test-$$
+if test -f /sys/fs/cgroup/cgroup.controllers && mkdir "$group" 2>/dev/null; then
+    if test -f "$group/memory.max" && echo $((100 * mib)) 2>/dev/null >"$group/memory.max"; then
+        # shellcheck disable=SC2016 # expanded by the inner shell
+        works sh -c 'echo $$ >"$1/cgroup.procs" && shift && exec "$@"' sh "$group" "$run" net.yaml \
+            --budget 100M --fit batch --job 1 --set output.dir=group
+    fi
+    rmdir "$group"
+fi
+
+clean
+finish
