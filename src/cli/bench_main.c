@@ -277,8 +277,8 @@ int main(int argc, char **argv)
             status = a.command->run(&a.o, &err);
         }
     }
-    if (!err.code && fflush(stdout) != 0) {
-        (void)err_sys(&err, ERR_IO, errno, "cannot write to standard output");
+    if (!err.code) {
+        (void)!cli_flush(&err);
     }
     if (err.code) {
         cli_error(bench_program, &err);

@@ -1,5 +1,6 @@
 #include "cli/cli.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,16 @@ void cli_settle_threads(char **argv)
         setenv("OPENBLAS_NUM_THREADS", "1", 1) == 0) {
         (void)execv("/proc/self/exe", argv); /* without /proc the run is as it would be */
     }
+}
+
+int cli_flush(struct err *err)
+{
+    errno = 0;
+    if (fflush(stdout) == 0 && !ferror(stdout)) {
+        return 0;
+    }
+    return errno ? err_sys(err, ERR_IO, errno, "cannot write to standard output")
+                 : err_set(err, ERR_IO, "cannot write to standard output");
 }
 
 int cli_status(const struct err *err)

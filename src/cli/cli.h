@@ -21,6 +21,10 @@ enum {
  * the run's time on a busy one. OpenBLAS is called from one thread at a time and gets no others. */
 void cli_settle_threads(char **argv);
 
+/* All that was printed has been written. ERR_IO if not, also if a line before the last one failed:
+ * a full stream's buffer is empty again when the program ends. */
+int cli_flush(struct err *err) MUST_USE;
+
 /* The status of a program that ends with this error; CLI_OK without one. */
 int cli_status(const struct err *err);
 

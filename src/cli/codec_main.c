@@ -451,9 +451,7 @@ static int run(const struct arguments *a, struct err *err)
     }
     const struct errors errors = compare(&tensor, &decoded);
     print_table(&store, &shape, &vault, &errors);
-    if (fflush(stdout) != 0) {
-        code = err_sys(err, ERR_IO, errno, "writing the table to standard output");
-    }
+    code = cli_flush(err);
 out:
     mem_free(x);
     mem_free(y);
@@ -471,15 +469,17 @@ int main(int argc, char **argv)
         cli_error(program, &err);
         return cli_status(&err);
     }
+    int code;
     if (a.help) {
-        return fputs(usage, stdout) < 0 || fflush(stdout) != 0 ? CLI_FAILED : CLI_OK;
+        (void)fputs(usage, stdout);
+        code = cli_flush(&err);
+    } else if (a.version) {
+        (void)printf("%s (division) %s\n", program, PACKAGE_VERSION);
+        code = cli_flush(&err);
+    } else {
+        code = run(&a, &err);
     }
-    if (a.version) {
-        return printf("%s (division) %s\n", program, PACKAGE_VERSION) < 0 || fflush(stdout) != 0
-                   ? CLI_FAILED
-                   : CLI_OK;
-    }
-    if (run(&a, &err) != 0) {
+    if (code != 0) {
         cli_error(program, &err);
     }
     return cli_status(&err);

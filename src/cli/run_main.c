@@ -378,10 +378,7 @@ static int finish_table(const struct summary_row *rows, size_t n, int status)
         return status;
     }
     printf("\n");
-    if (summary_write(stdout, rows, n, &err) || fflush(stdout) != 0) {
-        if (!err.code) {
-            (void)!err_set(&err, ERR_IO, "cannot write the table");
-        }
+    if (summary_write(stdout, rows, n, &err) || cli_flush(&err)) {
         cli_error(program, &err);
         return status ? status : cli_status(&err);
     }
@@ -434,7 +431,7 @@ static int evaluate(const struct arguments *a, const struct experiment *x, struc
     }
     printf("%s on %zu test images of %s: loss %.6f, top-1 %.2f %%, top-5 %.2f %%\n",
            x->cfg.model.init, r.n, x->cfg.data.name, r.loss, r.top1, r.top5);
-    return fflush(stdout) == 0 ? 0 : err_set(err, ERR_IO, "cannot write to standard output");
+    return cli_flush(err);
 }
 
 /* One line per run. */
@@ -568,8 +565,8 @@ int main(int argc, char **argv)
     } else if (check_arguments(&a, &err) == 0) {
         return run_experiments(&a, argv);
     }
-    if (!err.code && fflush(stdout) != 0) {
-        (void)!err_set(&err, ERR_IO, "cannot write to standard output");
+    if (!err.code) {
+        (void)!cli_flush(&err);
     }
     if (err.code) {
         cli_error(program, &err);

@@ -59,7 +59,12 @@ while test $row -lt "$n"; do
         $step_ms - 1 < 1e-6 && $other_ms >= 0" "row $row: parts of the step"
     true_that "$images_per_s * $step_ms / 4000 < 1.000001 && \
         $images_per_s * $step_ms / 4000 > 0.999999" "row $row: images per second"
-    same "row $row: live peak" "$planned_peak_bytes" "$live_peak_bytes"
+    if test "$(field step.csv policy $row)" = actnn; then # its bits are fewer than it may take
+        true_that "$live_peak_bytes <= $planned_peak_bytes && \
+            $live_peak_bytes > 0.98 * $planned_peak_bytes" "row $row: live peak"
+    else
+        same "row $row: live peak" "$planned_peak_bytes" "$live_peak_bytes"
+    fi
     true_that "$process_peak_bytes > $live_peak_bytes" "row $row: process peak"
 done
 same "normal encodes" 0 "$(field step.csv encode_ms 1)"
