@@ -31,7 +31,7 @@ static const char usage[] =
     "  --policy NAME      normal, fixed or division (default division)\n"
     "  --block B          division: pixels per side of an averaged block, 1 to 64 (default 8)\n"
     "  --bits B           bits per code; fixed, division: 1, 2, 4 or 8 (default 2); blpa: 4 or 8\n"
-    "                     (default 4)\n"
+    "                     (default 4); acgc: 2 to 16 (default 8)\n"
     "  --group G          fixed: values per range, map or a multiple of 128 (default map)\n"
     "  --keep PART        division: both, low (block means) or high (codes) (default both)\n"
     "  --rounding HOW     fixed, division: stochastic or nearest (default stochastic)\n"
@@ -143,7 +143,7 @@ static int parse_key(struct arguments *a, const char *name, enum option_id key, 
         a->params.block = n;
         break;
     case OPTION_BITS:
-        code = parse_number(name, text, 1, 8, &n, err);
+        code = parse_number(name, text, 1, 16, &n, err);
         a->params.bits = (unsigned)n;
         break;
     case OPTION_GROUP:

@@ -32,6 +32,7 @@ struct config_storage {
     char segments[16], recompute[16], relu_mask[16], shared_saves[16];
     char spill_dir[CONFIG_TEXT];
     char level[16], adapt[16];
+    double error_budget;
     uint64_t set; /* bit i: the storage key i (order of rows in config.def) was given explicitly */
 };
 

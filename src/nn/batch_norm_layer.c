@@ -150,16 +150,19 @@ static void backward(const struct layer *l, struct layer_io *io)
                               io->accumulate[0]);
 }
 
+/* When dx has been asked for it may lie where dy lay. */
 static void gradient(const struct layer *l, const struct layer_io *io, struct store_gradient *g)
 {
     (void)l;
     const real *mean = io->side;
+    const size_t groups = n_groups(io->batch, io->ctx->bn_group);
     *g = (struct store_gradient){.use = STORE_USE_BN,
+                                 .dy = io->want_dx[0] ? NULL : &io->dy,
                                  .dx = io->want_dx[0] ? &io->dx[0] : NULL,
                                  .gamma = io->params[GAMMA],
-                                 .invstd = mean +
-                                           n_groups(io->batch, io->ctx->bn_group) * io->dy.shape.c,
-                                 .dgamma = io->dparams[GAMMA]};
+                                 .invstd = mean + groups * io->dy.shape.c,
+                                 .dgamma = io->dparams[GAMMA],
+                                 .n_groups = groups};
 }
 
 static void norm(const struct layer *l, const struct layer_io *io, struct codec_norm *n)

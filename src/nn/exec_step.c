@@ -351,8 +351,7 @@ static void observe(struct exec *e, const struct plan *p, const struct plan_step
 {
     const struct layer *l = exec_layer(e, s);
     const struct plan_value *pv = &e->values[l->in[0]];
-    if (s->kind != PLAN_BACKWARD || !l->type->gradient || !pv->kept ||
-        !pv->store->policy->observe) {
+    if (!l->type->gradient || !pv->kept || !pv->store->policy->observe) {
         return;
     }
     struct layer_io io;
@@ -371,7 +370,7 @@ static void finish_step(struct exec *e, const struct plan *p, const struct plan_
     if (s->kind == PLAN_FORWARD || (s->kind == PLAN_SUMS && s->dy == PLAN_NONE)) {
         exec_keep(e, p, s);
     }
-    if (s->kind == PLAN_BACKWARD) {
+    if (s->kind == PLAN_BACKWARD || (s->kind == PLAN_SUMS && s->dy != PLAN_NONE)) {
         observe(e, p, s);
     }
     if (e->hooks.step_done) {

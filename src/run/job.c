@@ -135,6 +135,7 @@ int job_store_params(const struct config_storage *s, const struct store_policy *
     out.rebuild_bn = strcmp(s->recompute, "bn") == 0;
     out.derived_mask = strcmp(s->relu_mask, "derived") == 0;
     (void)str_copy(out.spill_dir, sizeof out.spill_dir, s->spill_dir); /* fits: CONFIG_TEXT */
+    out.error_budget = s->error_budget;
     out.unshared = strcmp(s->shared_saves, "off") == 0;
     if (out.derived_mask && !out.rebuild_bn) {
         return err_set(err, ERR_CONFIG,

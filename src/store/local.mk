@@ -1,5 +1,9 @@
 # Storage policies (one file each, with a row in store.def) and the vault.
 store_sources = \
+	src/store/acgc.c \
+	src/store/acgc_code.c \
+	src/store/acgc_priv.h \
+	src/store/acgc_stats.c \
 	src/store/actnn.c \
 	src/store/actnn_stats.c \
 	src/store/actnn_stats.h \
@@ -7,6 +11,8 @@ store_sources = \
 	src/store/bit_budget.h \
 	src/store/blpa.c \
 	src/store/checkpoint.c \
+	src/store/code_planes.c \
+	src/store/code_planes_priv.h \
 	src/store/codec_policy.c \
 	src/store/codec_policy_priv.h \
 	src/store/division.c \

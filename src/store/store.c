@@ -20,7 +20,8 @@ static const struct store_policy *const policies[] = {
 
 struct store_params store_params_default(void)
 {
-    return (struct store_params){.block = 8, .bits = 2, .keep = CODEC_KEEP_BOTH, .stochastic = 1};
+    return (struct store_params){
+        .block = 8, .bits = 2, .keep = CODEC_KEEP_BOTH, .stochastic = 1, .error_budget = 1};
 }
 
 struct store_params store_params_of(const struct store_policy *policy)

@@ -47,6 +47,7 @@ struct store_params {
     char spill_dir[256];          /* where swap puts its file; "": chosen */
     enum store_level level;       /* actnn */
     enum store_adapt adapt;       /* actnn */
+    double error_budget;          /* of acgc: squared error of a gradient, relative to its square */
     /* What the plan does with the policy's choices, whatever the policy: */
     int rebuild_bn;   /* recompute: bn */
     int derived_mask; /* relu_mask: derived */
@@ -121,11 +122,12 @@ struct store_choice {
 /* What backward knows about a map's reader, for adaptive policies. */
 struct store_gradient {
     enum store_use use;      /* STORE_USE_CONV or STORE_USE_BN */
-    const struct tensor *dy; /* conv: the gradient that reached it */
+    const struct tensor *dy; /* the gradient that reached it; see observe */
     const struct tensor *dx; /* the gradient that it sends on; NULL where none is wanted */
     const real *dw;          /* conv: gradient of its n_dw weights */
     size_t n_dw, r, s, stride;
-    const real *gamma, *invstd, *dgamma; /* batch-norm: [c], [groups][c], [c] */
+    const real *gamma, *invstd, *dgamma; /* batch-norm: [c], [n_groups][c], [c] */
+    size_t n_groups;
 };
 
 struct store; /* below */
@@ -136,6 +138,7 @@ struct store_policy {
     const char *const *keys; /* storage keys it takes, NULL-terminated */
     int unbiased;            /* E[decoded] = x under stochastic rounding, at the default settings */
     int exact;               /* decoded = x bit for bit */
+    int batch_ranges;        /* worst_error counts ranges of a channel over all samples */
     unsigned default_bits;   /* 0: as store_params_default */
 
     /* Are these settings meaningful? ERR_CONFIG naming key, value and what is allowed. */
@@ -184,7 +187,9 @@ struct store_policy {
     int (*failed)(struct store *s, struct err *err);
     void (*cancel)(struct store *s);
 
-    /* Adaptive policies (may be NULL): a reader of the map has gone through backward. */
+    /* Adaptive policies (may be NULL): a reader of the map has gone through backward. A batch-norm
+     * reports twice: first, when it has its sums, with dy and no dx, then, when dx may lie where dy
+     * lay, with dx and no dy. */
     void (*observe)(struct store *s, const struct store_map *map, const struct store_gradient *g);
     /* State that a resumed run needs (may be NULL): bytes, and copying it out and in. */
     size_t (*state_bytes)(const struct store *s);

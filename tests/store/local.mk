@@ -2,12 +2,14 @@
 check_PROGRAMS += \
 	examples/codec \
 	tests/store/test_actnn \
+	tests/store/test_acgc \
 	tests/store/test_blpa \
 	tests/store/test_store \
 	tests/store/test_swap
 TESTS += \
 	examples/codec \
 	tests/store/test_actnn \
+	tests/store/test_acgc \
 	tests/store/test_blpa \
 	tests/store/test_store \
 	tests/store/test_swap
@@ -26,3 +28,6 @@ examples_codec_LDADD = $(TEST_LIBS)
 tests_store_test_blpa_SOURCES = tests/store/test_blpa.c tests/nn/net.h
 tests_store_test_blpa_CFLAGS = $(TEST_CFLAGS)
 tests_store_test_blpa_LDADD = $(TEST_LIBS)
+tests_store_test_acgc_SOURCES = tests/store/test_acgc.c tests/nn/net.h
+tests_store_test_acgc_CFLAGS = $(TEST_CFLAGS)
+tests_store_test_acgc_LDADD = $(TEST_LIBS)

@@ -126,16 +126,18 @@ static void fill(const struct tensor *x)
     }
 }
 
-/* ranges[n][c]: the range, with 0 in it, of each map; or of all of a sample, for runs of values. */
-static double *make_ranges(const struct tensor *x, int whole_sample)
+/* ranges[n][c]: the range, with 0 in it, of each map; or of all of a sample, for runs of values; or
+ * of a channel. */
+static double *make_ranges(const struct tensor *x, int whole_sample, int whole_channel)
 {
     const size_t c = x->shape.c, n = x->shape.n, pixels = x->shape.h * x->shape.w;
     double *ranges = mem_alloc(MEM_OTHER, n * c * sizeof(*ranges));
     ck_assert_ptr_nonnull(ranges);
     for (size_t i = 0; i < n * c; i++) {
-        const real *sample = x->data + i / c * pixels * c;
+        const real *sample = whole_channel ? x->data : x->data + i / c * pixels * c;
+        const size_t end = whole_channel ? n * pixels * c : pixels * c;
         double low = 0, high = 0;
-        for (size_t e = whole_sample ? 0 : i % c; e < pixels * c; e += whole_sample ? 1 : c) {
+        for (size_t e = whole_sample ? 0 : i % c; e < end; e += whole_sample ? 1 : c) {
             low = fmin(low, (double)sample[e]);
             high = fmax(high, (double)sample[e]);
         }
@@ -199,7 +201,7 @@ static void check_round_trip(struct store *s, struct shape shape)
     vault_decode(&v, s, &map, slot, &whole, &out, workspace);
     ck_assert_double_ge(v.encode_s, 0);
     ck_assert_double_ge(v.decode_s, 0);
-    double *ranges = make_ranges(&x, s->params.group != 0);
+    double *ranges = make_ranges(&x, s->params.group != 0, policy->batch_ranges);
     for (size_t e = 0; e < n; e++) {
         const double range = range_at(ranges, &shape, e);
         const double error = fabs((double)out.data[e] - (double)x.data[e]);
@@ -289,7 +291,7 @@ START_TEST(unbiased_policies_are)
                 sum[e] += (double)out.data[e] - (double)x.data[e];
             }
         }
-        double *ranges = make_ranges(&x, s.params.group != 0);
+        double *ranges = make_ranges(&x, s.params.group != 0, policy->batch_ranges);
         const double worst = policy->worst_error(p, &shape), terms = log(2.0 * (double)n / 1e-6);
         for (size_t e = 0; e < n; e++) {
             const double step = worst * range_at(ranges, &shape, e);
