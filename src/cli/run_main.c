@@ -31,9 +31,12 @@ static const char usage[] =
     "  --policy NAME[:key=value,...]  storage policy, instead of the config's; repeatable: run in "
     "turn\n"
     "  --set key=value                override a key of the config; repeatable\n"
-    "  --plan[=csv|table]             print config, network and memory of each run; csv: as figures;"
+    "  --plan[=csv|table]             print config, network and memory of each run; csv: as "
+    "figures;"
     "\n"
     "                                 table: one line per run; touch no data\n"
+    "  --timeline DIR                 write what is alive at each step as table and picture; touch "
+    "no data\n"
     "  --budget SIZE                  end with status 4 rather than take more memory (500M, 2G)\n"
     "  --fit WHAT                     with --budget: run the largest batch, or the least lossy "
     "policy,\n"
@@ -101,7 +104,7 @@ enum { MAX_OVERRIDES = 64 };
 struct arguments {
     const char *policies[CONFIG_LIST], *sets[MAX_OVERRIDES];
     size_t n_policies, n_sets;
-    const char *list, *logits;
+    const char *list, *logits, *timeline;
     unsigned long job; /* 0: all */
     int plan, evaluate, force, help, version;
     enum run_plan_form plan_form;
@@ -127,6 +130,7 @@ static int parse_arguments(int argc, char **argv, struct arguments *a, struct er
         OPT_POLICY = 256,
         OPT_SET,
         OPT_PLAN,
+        OPT_TIMELINE,
         OPT_BUDGET,
         OPT_FIT,
         OPT_EVALUATE,
@@ -141,6 +145,7 @@ static int parse_arguments(int argc, char **argv, struct arguments *a, struct er
         {"policy", required_argument, NULL, OPT_POLICY},
         {"set", required_argument, NULL, OPT_SET},
         {"plan", optional_argument, NULL, OPT_PLAN},
+        {"timeline", required_argument, NULL, OPT_TIMELINE},
         {"budget", required_argument, NULL, OPT_BUDGET},
         {"fit", required_argument, NULL, OPT_FIT},
         {"evaluate", no_argument, NULL, OPT_EVALUATE},
@@ -185,6 +190,7 @@ static int parse_arguments(int argc, char **argv, struct arguments *a, struct er
                                optarg);
             }
             break;
+        case OPT_TIMELINE: a->timeline = optarg; break;
         case OPT_BUDGET:
             if (str_parse_bytes(optarg, &a->budget_bytes)) {
                 return err_set(err, ERR_CONFIG,
@@ -226,6 +232,9 @@ static int check_arguments(const struct arguments *a, struct err *err)
     }
     if ((a->fit_batch || a->fit_policy) && (!a->budget_bytes || a->evaluate)) {
         return err_set(err, ERR_CONFIG, "--fit goes with --budget, and with training or --plan");
+    }
+    if (a->timeline && (a->plan || a->evaluate)) {
+        return err_set(err, ERR_CONFIG, "--timeline excludes --plan and --evaluate");
     }
     if (a->plan && a->evaluate) {
         return err_set(err, ERR_CONFIG, "--plan and --evaluate exclude each other");
@@ -475,6 +484,49 @@ static int plan(const struct arguments *a, const struct experiment *xs, struct e
     return 0;
 }
 
+/* Seeds have the same plan: the first stands for all. */
+static int timeline(const struct arguments *a, const struct experiment *xs, size_t n_jobs,
+                    struct err *err)
+{
+    const struct config **configs = mem_calloc(MEM_OTHER, n_jobs, sizeof *configs);
+    const struct job **jobs = mem_calloc(MEM_OTHER, n_jobs, sizeof *jobs);
+    size_t n = 0, number = 0;
+    int has_picture = 0;
+    if (!configs || !jobs) {
+        (void)!err_nomem(err, "the list of runs", n_jobs * sizeof *jobs);
+        goto out;
+    }
+    for (size_t c = 0; c < a->n_configs; c++) {
+        for (size_t i = 0; i < xs[c].jobs.n; i++) {
+            number++;
+            if (a->job ? a->job == number : i % xs[c].cfg.seed.n == 0) {
+                configs[n] = &xs[c].cfg;
+                jobs[n++] = &xs[c].jobs.jobs[i];
+            }
+        }
+    }
+    const struct run_list runs = {.configs = configs, .jobs = jobs, .n = n};
+    if (n == 0) {
+        (void)!err_set(err, ERR_CONFIG, "--job: there are only %zu runs", n_jobs);
+    } else if (run_timeline(&runs, a->timeline, &has_picture, err) == 0) {
+        printf("%s/timeline.csv: %zu %s; %s/timeline.%s\n", a->timeline, n, n == 1 ? "run" : "runs",
+               a->timeline, has_picture ? "png" : "gp");
+        if (!has_picture) {
+            fprintf(stderr,
+                    "%s: no gnuplot, no picture: with it, \"gnuplot timeline.gp\" draws "
+                    "one\n",
+                    program);
+        }
+        if (fflush(stdout) != 0) {
+            (void)!err_set(err, ERR_IO, "cannot write to standard output");
+        }
+    }
+out:
+    mem_free(configs);
+    mem_free(jobs);
+    return (int)err->code;
+}
+
 static int train(const struct arguments *a, const struct experiment *xs, size_t n_jobs, char **argv)
 {
     struct err err = {0};
@@ -519,7 +571,9 @@ static int run_experiments(const struct arguments *a, char **argv)
         }
         n_jobs += xs[c].jobs.n;
     }
-    if (a->plan) {
+    if (a->timeline) {
+        (void)!timeline(a, xs, n_jobs, &err);
+    } else if (a->plan) {
         if (a->plan_form == RUN_PLAN_TABLE) {
             (void)!plan_table(a, xs, n_jobs, &err);
         } else {

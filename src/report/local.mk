@@ -6,6 +6,8 @@ report_sources = \
 	src/report/csv_write.c \
 	src/report/csv_write.h \
 	src/report/epochs.def \
+	src/report/gnuplot.c \
+	src/report/gnuplot.h \
 	src/report/plan.def \
 	src/report/plan_row.c \
 	src/report/plan_row.h \
@@ -17,4 +19,7 @@ report_sources = \
 	src/report/summary.c \
 	src/report/summary.h \
 	src/report/table.c \
-	src/report/table.h
+	src/report/table.h \
+	src/report/timeline.c \
+	src/report/timeline.def \
+	src/report/timeline.h

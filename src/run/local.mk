@@ -19,6 +19,7 @@ run_sources = \
 	src/run/session.h \
 	src/run/sweep.c \
 	src/run/sweep.h \
+	src/run/timeline_run.c \
 	src/run/train_run.c \
 	src/run/weights.c \
 	src/run/weights.h

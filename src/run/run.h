@@ -54,8 +54,21 @@ int run_plan_total(const struct config *cfg, const struct job *job, struct plan_
                    struct err *err) MUST_USE;
 
 /* The rows of several jobs as a table for reading. */
-int run_plan_totals_write(const struct plan_row *rows, size_t n, FILE *fp,
-                          struct err *err) MUST_USE;
+int run_plan_totals_write(const struct plan_row *rows, size_t n, FILE *fp, struct err *err)
+    MUST_USE;
+
+/* Runs of one or several configs. */
+struct run_list {
+    const struct config *const *configs; /* [n] of each run */
+    const struct job *const *jobs;       /* [n] */
+    size_t n;
+};
+
+/* What is alive at each step of one training iteration, from the plans: timeline.csv with all runs,
+ * timeline.gp and, *has_picture saying whether there is gnuplot, timeline.png with all of them, in
+ * folder dir, which is made. ERR_IO, and what planning a run may give. */
+int run_timeline(const struct run_list *runs, const char *dir, int *has_picture, struct err *err)
+    MUST_USE;
 
 /* Fills a summary row from what a finished or broken job left in its folder. began = 0: the job was
  * refused and left nothing; what the folder holds, if anything, is an earlier run's. */

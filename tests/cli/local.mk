@@ -13,7 +13,8 @@ division_run_tests = \
 	tests/cli/paper_memory.sh \
 	tests/cli/plan.sh \
 	tests/cli/run.sh \
-	tests/cli/swap.sh
+	tests/cli/swap.sh \
+	tests/cli/timeline.sh
 TESTS += $(division_run_tests)
 EXTRA_DIST += $(division_run_tests) tests/cli/lib.sh
 

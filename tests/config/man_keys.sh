@@ -97,6 +97,7 @@ check src/config/config.def man/division-config.5 ""
 check src/report/epochs.def man/division-results.5 EPOCHS.CSV
 check src/report/steps.def man/division-results.5 STEPS.CSV
 check src/report/plan.def man/division-results.5 "PLAN COLUMNS"
+check src/report/timeline.def man/division-results.5 TIMELINE.CSV
 
 # The keys of run.yaml, as the source writes them.
 for key in $(sed -n 's/.*record_[a-z]*(&\{0,1\}r, "\([a-z0-9_]*\)".*/\1/p' src/run/record_run.c); do
