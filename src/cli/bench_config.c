@@ -62,6 +62,8 @@ int bench_override(const struct bench_options *o, struct config *cfg, struct err
     return 0;
 }
 
+/* With a rate of 0 a step does all its work and weights stay as drawn: however long it is measured,
+ * no policy can diverge. */
 int bench_config(const struct bench_options *o, const char *policy, struct config *cfg,
                  struct err *err)
 {
@@ -70,7 +72,7 @@ int bench_config(const struct bench_options *o, const char *policy, struct confi
     if (set(cfg, "--model", "model.name", o->model ? o->model : "resnet18", err) ||
         set(cfg, "--size", "data.size", o->size, err) ||
         set(cfg, fixed, "data.name", "synthetic", err) ||
-        set(cfg, fixed, "data.augment", "[]", err) || set(cfg, fixed, "train.lr", "0.001", err) ||
+        set(cfg, fixed, "data.augment", "[]", err) || set(cfg, fixed, "train.lr", "0", err) ||
         set(cfg, fixed, "train.schedule", "constant", err) || set_form(cfg, o->size, err) ||
         (policy && config_set_policy(cfg, policy, 0, err))) {
         return (int)err->code;
