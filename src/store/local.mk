@@ -5,6 +5,8 @@ store_sources = \
 	src/store/acgc_priv.h \
 	src/store/acgc_stats.c \
 	src/store/actnn.c \
+	src/store/actnn_pool.c \
+	src/store/actnn_priv.h \
 	src/store/actnn_stats.c \
 	src/store/actnn_stats.h \
 	src/store/bit_budget.c \

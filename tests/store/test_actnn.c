@@ -40,7 +40,7 @@ static void share_by_queue(const struct bit_row *rows, size_t n_rows, size_t n, 
                 continue;
             }
             const double steps = (1u << wide) - 1, fewer = (1u << narrow) - 1;
-            const double cost = fmax(row->cost[u % n] * row->factor, 1e-280) / row->weight;
+            const double cost = fmax(row->cost[u % n] * row->factor, 1e-280) / (double)row->weight;
             const double loss = cost *
                                 ((1 / (fewer * fewer) - 1 / (steps * steps)) / (wide - narrow));
             if (loss <= least) {
@@ -342,7 +342,8 @@ START_TEST(mixed_bits_are_unbiased)
                    sum[e] / N_SEEDS);
             mean += sum[e] / N_SEEDS / (double)of_sample;
         }
-        ck_assert_double_le(fabs(mean), step * sqrt(0.5 * log(2 / 1e-6) / N_SEEDS / of_sample));
+        ck_assert_double_le(fabs(mean),
+                            step * sqrt(0.5 * log(2 / 1e-6) / N_SEEDS / (double)of_sample));
     }
     mem_free(sum);
     coded_fini(&x);
@@ -575,7 +576,8 @@ START_TEST(saves_no_more_than_planned)
         const size_t n = step % 3 == 2 ? 7 : 12;
         (void)net_loss_n(&net, step, n);
         ck_assert_uint_le(net.exec.saved_bytes, net.exec.train.saved_bytes);
-        ck_assert(n < 12 || (double)net.exec.saved_bytes > 0.97 * net.exec.train.saved_bytes);
+        ck_assert(n < 12 ||
+                  (double)net.exec.saved_bytes > 0.97 * (double)net.exec.train.saved_bytes);
     }
     mem_count_get(&after);
     ck_assert_uint_eq(after.n_allocs, before.n_allocs);
