@@ -194,6 +194,17 @@ size_t conv_thread_index(void)
 }
 #endif
 
+enum { BIAS_ROWS = 4 };
+
+/* sum[f] += row 0, + row 1, ...: in the order of single rows, with a quarter of the stores. */
+static void add_rows(real *restrict sum, const real *restrict row, size_t stride, size_t k)
+{
+    for (size_t f = 0; f < k; f++) {
+        sum[f] = (((sum[f] + row[f]) + row[stride + f]) + row[2 * stride + f]) +
+                 row[3 * stride + f];
+    }
+}
+
 void conv_bias_gradient(const struct tensor *dy, real *db, real *scratch, int n_threads)
 {
     const size_t n_pixels = shape_pixels(&dy->shape), k = dy->shape.c;
@@ -204,8 +215,12 @@ void conv_bias_gradient(const struct tensor *dy, real *db, real *scratch, int n_
     for (size_t i = 0; i < CONV_BIAS_PARTS; i++) {
         real *const sum = scratch + i * k;
         const size_t end = min_size((i + 1) * part, n_pixels);
+        size_t q = i * part;
         memset(sum, 0, k * sizeof(real));
-        for (size_t q = i * part; q < end; q++) {
+        for (; q + BIAS_ROWS <= end; q += BIAS_ROWS) {
+            add_rows(sum, dy->data + q * dy->pixel_stride, dy->pixel_stride, k);
+        }
+        for (; q < end; q++) {
             const real *row = dy->data + q * dy->pixel_stride;
             for (size_t f = 0; f < k; f++) {
                 sum[f] += row[f];
