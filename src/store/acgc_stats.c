@@ -60,7 +60,7 @@ double acgc_map_error2(const struct acgc_map *m, double budget, size_t n, size_t
 {
     const struct acgc_saved *s = &m->saved;
     const double values = (double)(n * m->n_pixels); /* of a channel */
-    double dx2 = INFINITY;
+    double dx2 = (double)INFINITY;
     if (s->conv.n > 0) {
         const double dw = fmax(mean(s->conv_dw, s->conv.n), 1e-16);
         const double dy = fmax(mean(s->conv_dy, s->conv.n), 1e-16);

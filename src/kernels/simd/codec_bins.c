@@ -8,21 +8,31 @@ struct bins_lanes {
     simd_u32 last;
 };
 
-static struct bins_lanes make_lanes(const struct codec_unit *u, size_t channel, size_t lanes)
+/* Through memory, and not inlined: compilers take long over lanes with a variable number. */
+static __attribute__((noinline)) void make_lanes(const struct codec_unit *u, size_t channel,
+                                                 size_t lanes, struct bins_lanes *v)
 {
-    struct bins_lanes v = {0};
+    float f[7][SIMD_LANES] = {{0}};
+    uint32_t last[SIMD_LANES] = {0};
     for (size_t i = 0; i < lanes; i++) {
         const struct codec_bins bins = codec_bins_make(u, channel + i);
-        v.mean[i] = bins.mean;
-        v.scale[i] = bins.scale;
-        v.offset[i] = bins.offset;
-        v.low[i] = bins.low;
-        v.high[i] = bins.high;
-        v.base[i] = bins.base;
-        v.step[i] = bins.step;
-        v.last[i] = (uint32_t)bins.last;
+        f[0][i] = bins.mean;
+        f[1][i] = bins.scale;
+        f[2][i] = bins.offset;
+        f[3][i] = bins.low;
+        f[4][i] = bins.high;
+        f[5][i] = bins.base;
+        f[6][i] = bins.step;
+        last[i] = (uint32_t)bins.last;
     }
-    return v;
+    v->mean = simd_load(f[0]);
+    v->scale = simd_load(f[1]);
+    v->offset = simd_load(f[2]);
+    v->low = simd_load(f[3]);
+    v->high = simd_load(f[4]);
+    v->base = simd_load(f[5]);
+    v->step = simd_load(f[6]);
+    memcpy(&v->last, last, sizeof(last));
 }
 
 SIMD_INLINE simd_u32 bins_code(const struct bins_lanes *v, simd_f32 x)
@@ -37,7 +47,8 @@ SIMD_INLINE simd_u32 bins_code(const struct bins_lanes *v, simd_f32 x)
 SIMD_INLINE void encode_lanes(const struct codec_unit *u, const float *x, size_t stride,
                               size_t channel, size_t lanes, unsigned bits, unsigned char *dst)
 {
-    const struct bins_lanes v = make_lanes(u, channel, lanes);
+    struct bins_lanes v;
+    make_lanes(u, channel, lanes, &v);
     const size_t per_byte = 8 / bits, n_pixels = u->h * u->w;
     unsigned char *codes = dst + channel;
     size_t p = 0;
@@ -83,7 +94,8 @@ SIMD_INLINE void decode_lanes(const struct codec_unit *u, const unsigned char *s
                               size_t h1, size_t channel, size_t lanes, unsigned bits, float *out,
                               size_t stride)
 {
-    const struct bins_lanes v = make_lanes(u, channel, lanes);
+    struct bins_lanes v;
+    make_lanes(u, channel, lanes, &v);
     const unsigned per_byte = 8 / bits;
     const uint32_t mask = (1u << bits) - 1u;
     for (size_t p = h0 * u->w; p < h1 * u->w; p++, out += stride) {
