@@ -199,6 +199,7 @@ enum { BIAS_ROWS = 4 };
 /* sum[f] += row 0, + row 1, ...: in the order of single rows, with a quarter of the stores. */
 static void add_rows(real *restrict sum, const real *restrict row, size_t stride, size_t k)
 {
+#pragma omp simd
     for (size_t f = 0; f < k; f++) {
         sum[f] = (((sum[f] + row[f]) + row[stride + f]) + row[2 * stride + f]) +
                  row[3 * stride + f];
