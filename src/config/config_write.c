@@ -82,7 +82,7 @@ static void write_entry(FILE *fp, const struct config *cfg, size_t entry)
     const struct config_key *keys = config_keys(&n);
     write_given(fp, s, "  - ", "    ");
     write_rules(fp, cfg, entry);
-    const char *before = "    # by default, where the policy has them: ";
+    const char *before = "    # by default, where the policy has them and no default of its own: ";
     for (size_t i = 0; i < n; i++) {
         if (keys[i].in_storage && !(s->set & config_storage_bit(&keys[i]))) {
             fprintf(fp, "%s%s ", before, config_key_name(&keys[i]));
