@@ -21,3 +21,7 @@ EXTRA_DIST += $(division_run_tests) tests/cli/lib.sh
 # division-bench.
 TESTS += tests/cli/bench.sh
 EXTRA_DIST += tests/cli/bench.sh
+
+# Minutes: part of make check-slow.
+slow_tests += tests/cli/every_plan.sh
+EXTRA_DIST += tests/cli/every_plan.sh
