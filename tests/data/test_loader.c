@@ -150,7 +150,14 @@ static struct dataset fake_make(struct fake *f)
 {
     return (struct dataset){
         .type = &fake_type,
-        .info = {FAKE_H, FAKE_W, FAKE_C, 7, f->n, f->n / 2, {0.5f, 0.25f}, {0.2f, 0.125f}},
+        .info = {.height = FAKE_H,
+                 .width = FAKE_W,
+                 .channels = FAKE_C,
+                 .classes = 7,
+                 .n_train = f->n,
+                 .n_test = f->n / 2,
+                 .mean = {0.5f, 0.25f},
+                 .std = {0.2f, 0.125f}},
         .priv = f,
     };
 }
