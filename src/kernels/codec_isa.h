@@ -1,4 +1,5 @@
-/* Inner kernels of the codec for one ISA; called by the drivers in codec.c only. */
+/* Inner kernels of the codec for one ISA; called by the drivers in codec.c, and those of bit planes
+ * by policy acgc's in store/acgc_code.c. */
 #ifndef KERNELS_CODEC_ISA_H
 #define KERNELS_CODEC_ISA_H
 
@@ -31,6 +32,27 @@ struct codec_unit {
 #define CODEC_TILE 128
 #define CODEC_TILE_LANES 16
 
+/* A map's codes of 1 to 16 bits, a width per channel, as bit planes.
+ *
+ * Eight consecutive pixels (an octet) of a channel of b bits take b bytes: byte k holds bit k of the
+ * eight codes, the first pixel in the low bit. The channels of an octet follow one another, the
+ * octets of the map too: octet o of channel ch begins at o * row_bytes + the sum of the widths of
+ * the channels before it. Pixels count through the samples; those that are missing in the last
+ * octet are 0.
+ *
+ *   low    = -2^(bits - 1) if is_signed, else 0; top = low + 2^bits - 1
+ *   code   = nearest(max(min(x * scale, top), low)) - low, ties to even, NaN as top
+ *   x'     = (code + low) * step */
+struct codec_planes {
+    size_t c, row_bytes;        /* channels; the sum of their bits */
+    const uint8_t *bits;        /* [c] */
+    const float *scale, *top;   /* [c], for encoding */
+    const unsigned char *steps; /* [c] of float32 at any address, for decoding */
+    int is_signed;
+};
+
+#define CODEC_PLANES_PIXELS 8
+
 struct codec_kernels {
     /* Channels c0..c1-1 of one sample x (pixels `stride` apart) into the sample's code at dst.
      * Block means of channel ch go to `means` [n_rows * n_cols][means_stride], place ch - c0
@@ -56,10 +78,23 @@ struct codec_kernels {
                         size_t c1, unsigned char *dst);
     void (*decode_bins)(const struct codec_unit *u, const unsigned char *src, size_t h0, size_t h1,
                         size_t c0, size_t c1, real *out, size_t stride);
+    /* Adds pixels to what is known of c channels: size [c], the largest of the bits of |x| as a
+     * float32, which rank as the numbers do, infinity above them, NaN above that; is_negative [c],
+     * not 0 where x < 0 was among them. */
+    void (*measure_planes)(const real *x, size_t stride, size_t n_pixels, size_t c, uint32_t *size,
+                           uint32_t *is_negative);
+    /* n_pixels into dst [ceil(n_pixels / 8)][row_bytes]. */
+    void (*encode_planes)(const struct codec_planes *u, const real *x, size_t stride,
+                          size_t n_pixels, unsigned char *dst);
+    /* Pixels p0..p1-1, channels c0..c1-1 of the map whose planes begin at src into out, whose first
+     * value is that of (p0, c0). Reads no further than the octet of pixel p1 - 1. */
+    void (*decode_planes)(const struct codec_planes *u, const unsigned char *src, size_t p0,
+                          size_t p1, size_t c0, size_t c1, real *out, size_t stride);
 };
 
 /* Each lays its functions over *k. */
 void codec_kernels_fill_ref(struct codec_kernels *k);
+void codec_planes_fill_ref(struct codec_kernels *k); /* its part of that */
 void codec_kernels_fill_base(struct codec_kernels *k);
 void codec_kernels_fill_avx2(struct codec_kernels *k);
 void codec_kernels_fill_avx512(struct codec_kernels *k);

@@ -377,4 +377,5 @@ void codec_kernels_fill_ref(struct codec_kernels *k)
         .encode_bins = encode_bins_ref,
         .decode_bins = decode_bins_ref,
     };
+    codec_planes_fill_ref(k);
 }

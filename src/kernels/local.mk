@@ -57,6 +57,7 @@ kernels_sources += \
 	src/kernels/codec.c \
 	src/kernels/codec.h \
 	src/kernels/codec_isa.h \
+	src/kernels/codec_planes_ref.c \
 	src/kernels/codec_priv.h \
 	src/kernels/codec_ref.c \
 	src/kernels/simd/codec_octet.h \
@@ -65,4 +66,5 @@ kernels_sources += \
 kernels_codec_isa_sources += \
 	src/kernels/simd/codec_bins.c \
 	src/kernels/simd/codec_group.c \
-	src/kernels/simd/codec_map.c
+	src/kernels/simd/codec_map.c \
+	src/kernels/simd/codec_planes.c

@@ -294,7 +294,7 @@ static size_t encode(struct store *s, const struct store_map *map, const struct 
         open_pool(s, a, x->shape.n);
     }
     const size_t allowed = take_allowance(s, a, m, &x->shape);
-    const int is_signed = acgc_measure(x, m->max, workspace, s->n_threads);
+    const int is_signed = acgc_measure(s->kernels, x, m->max, workspace, s->n_threads);
     unsigned cut = a->cut;
     size_t bytes;
     while ((bytes = assign_bits(s, m, &x->shape, m->max, cut)) > allowed) {
@@ -303,7 +303,7 @@ static size_t encode(struct store *s, const struct store_map *map, const struct 
     }
     assert(bytes <= cap);
     (void)cap;
-    acgc_write(x, m->max, m->bits, is_signed, slot, workspace, s->n_threads);
+    acgc_write(s->kernels, x, m->max, m->bits, is_signed, slot, workspace, s->n_threads);
     a->used += round_64(bytes);
     return bytes;
 }
@@ -312,7 +312,7 @@ static void decode(struct store *s, const struct store_map *map, const void *slo
                    const struct codec_block *block, struct tensor *out, void *workspace)
 {
     (void)workspace;
-    acgc_read(&map->shape, slot, block, out, s->n_threads);
+    acgc_read(s->kernels, &map->shape, slot, block, out, s->n_threads);
 }
 
 static void observe(struct store *s, const struct store_map *map, const struct store_gradient *g)

@@ -8,7 +8,7 @@
 enum { ACGC_MIN_BITS = 2, ACGC_MAX_BITS = 16 };
 
 /* A map's code: for each channel its step (float32) and its bits (one byte), whether it is signed
- * (one byte), zeros up to a multiple of 64 bytes; then bit planes (code_planes_priv.h). */
+ * (one byte), zeros up to a multiple of 64 bytes; then bit planes (struct codec_planes). */
 size_t acgc_header_bytes(size_t c);
 size_t acgc_code_bytes(const struct shape *shape, size_t sum_bits /* of all channels */);
 
@@ -16,12 +16,14 @@ size_t acgc_workspace_bytes(size_t c, int n_threads);
 
 /* max [c]: largest |x| of each channel, NaN where not all are finite. Returns whether one value at
  * least is negative. */
-int acgc_measure(const struct tensor *x, float *max, void *workspace, int n_threads);
+int acgc_measure(const struct kernels *k, const struct tensor *x, float *max, void *workspace,
+                 int n_threads);
 
 /* Step max / 2^(bits - 1) if signed, else max / 2^bits, of max + 1e-6; rounded to nearest. */
-void acgc_write(const struct tensor *x, const float *max, const uint8_t *bits, int is_signed,
-                unsigned char *slot, void *workspace, int n_threads);
-void acgc_read(const struct shape *shape, const unsigned char *slot,
+void acgc_write(const struct kernels *k, const struct tensor *x, const float *max,
+                const uint8_t *bits, int is_signed, unsigned char *slot, void *workspace,
+                int n_threads);
+void acgc_read(const struct kernels *k, const struct shape *shape, const unsigned char *slot,
                const struct codec_block *block, struct tensor *out, int n_threads);
 
 enum { ACGC_N_SAMPLES = 10 };

@@ -13,8 +13,6 @@ store_sources = \
 	src/store/bit_budget.h \
 	src/store/blpa.c \
 	src/store/checkpoint.c \
-	src/store/code_planes.c \
-	src/store/code_planes_priv.h \
 	src/store/codec_policy.c \
 	src/store/codec_policy_priv.h \
 	src/store/division.c \

@@ -40,11 +40,13 @@ tests_kernels_test_loops_grad_LDADD = $(TEST_F64_LIBS)
 check_PROGRAMS += \
 	tests/kernels/test_codec \
 	tests/kernels/test_codec_bins \
-	tests/kernels/test_codec_official
+	tests/kernels/test_codec_official \
+	tests/kernels/test_codec_planes
 TESTS += \
 	tests/kernels/test_codec \
 	tests/kernels/test_codec_bins \
-	tests/kernels/test_codec_official
+	tests/kernels/test_codec_official \
+	tests/kernels/test_codec_planes
 tests_kernels_test_codec_SOURCES = tests/kernels/test_codec.c tests/kernels/codec_fixture.h
 tests_kernels_test_codec_CFLAGS = $(TEST_CFLAGS)
 tests_kernels_test_codec_LDADD = $(TEST_LIBS)
@@ -55,3 +57,6 @@ tests_kernels_test_codec_official_LDADD = $(TEST_LIBS)
 tests_kernels_test_codec_bins_SOURCES = tests/kernels/test_codec_bins.c tests/kernels/codec_fixture.h
 tests_kernels_test_codec_bins_CFLAGS = $(TEST_CFLAGS)
 tests_kernels_test_codec_bins_LDADD = $(TEST_LIBS)
+tests_kernels_test_codec_planes_SOURCES = tests/kernels/test_codec_planes.c tests/kernels/codec_fixture.h
+tests_kernels_test_codec_planes_CFLAGS = $(TEST_CFLAGS)
+tests_kernels_test_codec_planes_LDADD = $(TEST_LIBS)

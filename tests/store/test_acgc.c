@@ -1,10 +1,9 @@
-/* Policy acgc: bit planes, errors against bits, the pool that never overflows, bits that follow the
+/* Policy acgc: errors against bits, the pool that never overflows, bits that follow the
  * gradients, state, threads. */
 #include <math.h>
 #include <stdio.h>
 
 #include "store/acgc_priv.h"
-#include "store/code_planes_priv.h"
 #include "tests/nn/net.h"
 
 #define EXPECT(condition, ...)         \
@@ -16,39 +15,8 @@
 
 /* --- codes ---------------------------------------------------------------------------------- */
 
-/* Against the definition, bit by bit. */
-START_TEST(planes_hold_the_codes)
-{
-    enum { C = 19 };
-    const struct rng rng = rng_make(3, RNG_TEST, 0, 0);
-    uint16_t codes[8 * C];
-    uint8_t bits[C];
-    unsigned char packed[16 * C + 1];
-    size_t at[C + 1] = {0};
-    for (size_t ch = 0; ch < C; ch++) {
-        bits[ch] = (uint8_t)(ch % 16 + 1);
-        at[ch + 1] = at[ch] + bits[ch];
-        for (size_t i = 0; i < 8; i++) {
-            codes[i * C + ch] = (uint16_t)(rng_uniform(&rng, i * C + ch) * (1u << bits[ch]));
-        }
-    }
-    packed[at[C]] = 0xA5;
-    code_planes_pack(codes, C, bits, packed);
-    ck_assert_uint_eq(packed[at[C]], 0xA5);
-    for (size_t ch = 0; ch < C; ch++) {
-        uint16_t back[8];
-        code_planes_unpack(packed + at[ch], bits[ch], back);
-        for (size_t i = 0; i < 8; i++) {
-            ck_assert_uint_eq(back[i], codes[i * C + ch]);
-            for (unsigned k = 0; k < bits[ch]; k++) {
-                ck_assert_uint_eq(packed[at[ch] + k] >> i & 1u, codes[i * C + ch] >> k & 1u);
-            }
-        }
-    }
-}
-END_TEST
-
 struct code_fixture {
+    struct kernels kernels;
     struct tensor x, out;
     float max[64];
     uint8_t bits[64];
@@ -59,6 +27,8 @@ struct code_fixture {
 static void code_init(struct code_fixture *f, struct shape shape, size_t gap, int is_signed)
 {
     const struct rng rng = rng_make(5, RNG_TEST, 0, 0);
+    struct err err = {0};
+    ck_assert_msg(kernels_fill(&f->kernels, NULL, &err) == 0, "%s", err.msg);
     const size_t stride = shape.c + gap, pixels = shape_pixels(&shape);
     f->x = f->out = (struct tensor){.shape = shape, .pixel_stride = stride};
     f->x.data = mem_calloc(MEM_OTHER, pixels * stride, sizeof(real));
@@ -93,11 +63,11 @@ START_TEST(errors_are_half_a_step)
     const struct shape shape = shapes[_i / 2];
     const int is_signed = _i % 2;
     code_init(&f, shape, 3, is_signed);
-    const int seen = acgc_measure(&f.x, f.max, f.workspace, 2);
+    const int seen = acgc_measure(&f.kernels, &f.x, f.max, f.workspace, 2);
     ck_assert(seen == is_signed || shape_elements(&shape) < 100);
-    acgc_write(&f.x, f.max, f.bits, seen, f.slot, f.workspace, 2);
+    acgc_write(&f.kernels, &f.x, f.max, f.bits, seen, f.slot, f.workspace, 2);
     const struct codec_block whole = {.n1 = shape.n, .h1 = shape.h, .c1 = shape.c};
-    acgc_read(&shape, f.slot, &whole, &f.out, 2);
+    acgc_read(&f.kernels, &shape, f.slot, &whole, &f.out, 2);
     for (size_t p = 0; p < shape_pixels(&shape); p++) {
         for (size_t ch = 0; ch < shape.c; ch++) {
             const double x = (double)f.x.data[p * f.x.pixel_stride + ch];
@@ -113,9 +83,9 @@ START_TEST(errors_are_half_a_step)
     /* Parts equal the whole, threads change nothing. */
     unsigned char *again = mem_alloc(MEM_OTHER, acgc_code_bytes(&shape, 16 * shape.c));
     float max[64];
-    ck_assert_int_eq(acgc_measure(&f.x, max, f.workspace, 4), seen);
+    ck_assert_int_eq(acgc_measure(&f.kernels, &f.x, max, f.workspace, 4), seen);
     ck_assert_mem_eq(max, f.max, shape.c * sizeof(float));
-    acgc_write(&f.x, f.max, f.bits, seen, again, f.workspace, 4);
+    acgc_write(&f.kernels, &f.x, f.max, f.bits, seen, again, f.workspace, 4);
     ck_assert_mem_eq(again, f.slot, acgc_code_bytes(&shape, 16 * shape.c));
     mem_free(again);
     const struct codec_block part = {.n0 = shape.n / 2,
@@ -126,7 +96,7 @@ START_TEST(errors_are_half_a_step)
                                      .c1 = shape.c};
     const struct shape s = {part.n1 - part.n0, part.h1 - part.h0, shape.w, part.c1 - part.c0};
     struct tensor out = tensor_view(mem_alloc(MEM_OTHER, shape_bytes(&s) + 1), s);
-    acgc_read(&shape, f.slot, &part, &out, 1);
+    acgc_read(&f.kernels, &shape, f.slot, &part, &out, 1);
     for (size_t p = 0; p < shape_pixels(&s); p++) {
         const size_t n = part.n0 + p / (s.h * s.w), h = part.h0 + p / s.w % s.h;
         const size_t at = (n * shape.h + h) * shape.w + p % s.w;
@@ -146,10 +116,10 @@ START_TEST(damage_shows)
     code_init(&f, shape, 0, 1);
     f.x.data[4] = (real)NAN;
     f.x.data[9] = (real)INFINITY;
-    const int is_signed = acgc_measure(&f.x, f.max, f.workspace, 2);
-    acgc_write(&f.x, f.max, f.bits, is_signed, f.slot, f.workspace, 2);
+    const int is_signed = acgc_measure(&f.kernels, &f.x, f.max, f.workspace, 2);
+    acgc_write(&f.kernels, &f.x, f.max, f.bits, is_signed, f.slot, f.workspace, 2);
     const struct codec_block whole = {.n1 = shape.n, .h1 = shape.h, .c1 = shape.c};
-    acgc_read(&shape, f.slot, &whole, &f.out, 1);
+    acgc_read(&f.kernels, &shape, f.slot, &whole, &f.out, 1);
     for (size_t e = 0; e < shape_elements(&shape); e++) {
         ck_assert_int_eq(isnan(f.out.data[e]) != 0, e % 4 < 2);
     }
@@ -336,7 +306,6 @@ int main(void)
     Suite *s = suite_create("acgc");
     TCase *t = tcase_create("acgc");
     tcase_set_timeout(t, 60);
-    tcase_add_test(t, planes_hold_the_codes);
     tcase_add_loop_test(t, errors_are_half_a_step, 0, 12);
     tcase_add_test(t, damage_shows);
     tcase_add_loop_test(t, the_pool_never_overflows, 0, 30);

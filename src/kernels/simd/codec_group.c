@@ -190,6 +190,7 @@ void SIMD_NAME(codec_kernels_fill)(struct codec_kernels *k)
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
     SIMD_NAME(codec_map_fill)(k);
     SIMD_NAME(codec_bins_fill)(k);
+    SIMD_NAME(codec_planes_fill)(k);
     k->encode_group = encode_group;
     k->decode_group = decode_group;
 #else

@@ -25,6 +25,7 @@ typedef uint8_t simd_u8 __attribute__((vector_size(SIMD_LANES)));
 /* The other files' parts of the table; codec_group.c puts the whole together. */
 void SIMD_NAME(codec_map_fill)(struct codec_kernels *k);
 void SIMD_NAME(codec_bins_fill)(struct codec_kernels *k);
+void SIMD_NAME(codec_planes_fill)(struct codec_kernels *k);
 
 #define CODEC_OCTET 8 /* pixels whose random bits come from one Philox block */
 
