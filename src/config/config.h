@@ -132,7 +132,8 @@ int config_parse(const char *name, const char *text, size_t size, struct config 
                  struct err *err) MUST_USE;
 
 /* "--set train.lr=0.05": typed by the key table; lists as [a, b]. storage.* keys apply to every
- * storage entry, not to its exceptions. A sweep over the key ends: the value given is the only one. */
+ * storage entry, not to its exceptions. A sweep over the key keeps this value alone, and with it the
+ * names that its runs have in the whole sweep. */
 int config_set(struct config *cfg, const char *assignment, struct err *err) MUST_USE;
 
 /* Puts value item[i] of the axis into its key. The values were checked when they were read, each by

@@ -74,20 +74,29 @@ static int set_one(struct config *cfg, const char *assignment, struct err *err)
     return 0;
 }
 
-/* A value from the command line takes the place of a sweep over the same key. */
-static void drop_axis(struct config *cfg, const char *assignment)
+/* A value from the command line becomes the only one of a sweep over the same key: the run keeps the
+ * name it has in the whole sweep. The value has been put already and is valid. */
+static int narrow_axis(struct config *cfg, const char *assignment, struct err *err)
 {
-    size_t n, kept = 0;
+    size_t n;
     const struct config_key *keys = config_keys(&n);
     const size_t len = strcspn(assignment, "=");
     for (size_t i = 0; i < cfg->n_sweep; i++) {
-        const char *path = keys[cfg->sweep[i].key].path;
+        struct config_axis *axis = &cfg->sweep[i];
+        const char *path = keys[axis->key].path;
+        const char *value = assignment + len + 1;
         if (strlen(path) != len || memcmp(path, assignment, len) != 0) {
-            cfg->sweep[kept++] = cfg->sweep[i];
+            continue;
         }
+        if (strlen(value) >= sizeof axis->item[0]) {
+            return err_set(err, ERR_CONFIG, "a swept value has at most %zu bytes, this one has %zu",
+                           sizeof axis->item[0] - 1, strlen(value));
+        }
+        memset(axis->item, 0, sizeof axis->item);
+        str_copy(axis->item[0], sizeof axis->item[0], value);
+        axis->n = 1;
     }
-    memset(&cfg->sweep[kept], 0, (CONFIG_AXES - kept) * sizeof cfg->sweep[0]);
-    cfg->n_sweep = kept;
+    return 0;
 }
 
 int config_set_axis(struct config *cfg, const struct config_axis *axis, size_t i, struct err *err)
@@ -103,10 +112,9 @@ int config_set(struct config *cfg, const char *assignment, struct err *err)
 {
     char shown[CONFIG_TEXT];
     struct config copy = *cfg;
-    if (set_one(&copy, assignment, err) != 0) {
+    if (set_one(&copy, assignment, err) != 0 || narrow_axis(&copy, assignment, err) != 0) {
         return err_add(err, "--set %s", config_shown(assignment, shown, sizeof shown));
     }
-    drop_axis(&copy, assignment);
     *cfg = copy;
     return 0;
 }

@@ -101,11 +101,12 @@ START_TEST(a_sweep_runs_every_combination)
     ck_assert_int_eq(own.storage[0].bits, 4);
     job_list_fini(&list);
 
-    /* One value given on the command line stands for the whole axis. */
+    /* One value given on the command line stands for the whole axis; the names stay those of the whole
+     * sweep, so that parts of it made one by one lie beside each other. */
     ck_assert_msg(config_set(&cfg, "train.lr=0.2", &err) == 0, "%s", err.msg);
     ck_assert_msg(job_list_make(&cfg, &list, &err) == 0, "%s", err.msg);
     ck_assert_uint_eq(list.n, 4);
-    ck_assert_str_eq(list.jobs[3].dir, "runs/x/fixed-b4-resnet18-seed0");
+    ck_assert_str_eq(list.jobs[3].dir, "runs/x/fixed-b4-resnet18-lr0.2-seed0");
     job_config(&cfg, &list.jobs[3], &own, &single);
     ck_assert_double_eq(own.train.lr, 0.2);
     job_list_fini(&list);
