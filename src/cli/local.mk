@@ -6,10 +6,15 @@ cli_sources = \
 bin_PROGRAMS += division-run
 division_run_SOURCES = \
 	$(cli_sources) \
+	src/cli/dry_run.c \
+	src/cli/experiment.c \
+	src/cli/experiment.h \
 	src/cli/list.c \
 	src/cli/list.h \
 	src/cli/progress.c \
 	src/cli/progress.h \
+	src/cli/run_args.c \
+	src/cli/run_args.h \
 	src/cli/run_main.c
 division_run_LDADD = libdivision.a $(division_libs)
 

@@ -43,7 +43,9 @@ fails_early 2 'one policy and one seed, found 2 runs' tiny.yaml --set output.dir
     --set model.init=x --policy normal --policy fixed --evaluate
 fails_early 2 'not a number from 1' tiny.yaml --job 0
 fails_early 2 'not a number from 1' tiny.yaml --job x
-fails_early 2 'only 1 run' tiny.yaml --set output.dir=o --job 2
+fails_early 2 'no run 2; the last one is 1' tiny.yaml --set output.dir=o --job 2
+fails_early 2 'no run 2; the last one is 1' tiny.yaml --plan --job 2
+fails_early 2 'no run 2; the last one is 1' tiny.yaml --timeline t --job 2
 
 # --- config files -----------------------------------------------------------------------------
 

@@ -24,13 +24,14 @@ both() {
 
 programs=0
 for source in "$srcdir"/src/cli/*_main.c; do
-    name=division-$(basename "$source" _main.c)
+    short=$(basename "$source" _main.c)
+    name=division-$short
     page=$srcdir/man/$name.1
     programs=$((programs + 1))
     # "name", "name ARG" or "name[=ARG]": the rows of getopt's table.
     sed -n 's/^ *{"\([a-z-]*\)", required_argument,.*/\1 ARG/p
         s/^ *{"\([a-z-]*\)", optional_argument,.*/\1[=ARG]/p
-        s/^ *{"\([a-z-]*\)", no_argument,.*/\1/p' "$source" | sort -u >"$work/options"
+        s/^ *{"\([a-z-]*\)", no_argument,.*/\1/p' "$srcdir/src/cli/$short"_*.c | sort -u >"$work/options"
     test -s "$work/options" || {
         echo "$source: no options found"
         status=1
