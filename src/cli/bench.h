@@ -7,6 +7,7 @@
 
 #include "base/err.h"
 #include "config/config.h"
+#include "kernels/kernels.h"
 #include "report/columns.h"
 #include "run/job.h"
 #include "tensor/tensor.h"
@@ -80,6 +81,19 @@ double bench_time(enum bench_clock clock, void (*call)(void *ctx), void *ctx, si
 /* Cycles per second of this core now: one addition of a chain of them takes one cycle on any
  * processor of today. (The time-stamp counter runs at a rate of its own.) */
 double bench_core_hz(void);
+
+/* --- the machine ---------------------------------------------------------------------------- */
+
+/* What all n_threads together can do at best: no kernel is faster than its arithmetic at the one
+ * rate and its traffic at the other. (Roofline model: Williams, Waterman, Patterson, CACM 2009) */
+struct bench_roof {
+    double flop_per_s;  /* products of matrices in L2, two operations per multiply-add */
+    double bytes_per_s; /* memcpy of blocks far larger than a cache, read and written bytes */
+};
+
+/* Measures both, `tries` > 0 times: the best counts. ERR_NOMEM. */
+int bench_roof_measure(const struct kernels *kernels, int n_threads, size_t tries,
+                       struct bench_roof *roof, struct err *err) MUST_USE;
 
 /* --- tables --------------------------------------------------------------------------------- */
 

@@ -25,6 +25,9 @@ struct row {
     double ms, ms_p10, ms_p90, gflop_per_s;
     double share; /* of all convolutions of a step */
     double gflop; /* of one layer, for the sums */
+    /* The roofline: no layer is faster than its arithmetic or its traffic. */
+    double limit_ms, of_limit;
+    double peak_gflop_per_s, copy_gb_per_s; /* of the machine, measured just before */
 };
 
 /* clang-format off */
@@ -47,6 +50,10 @@ static const struct bench_column columns[] = {
     SHOWN(ms_p90, REAL, "p90", "", 1, 3),
     SHOWN(gflop_per_s, REAL, "effective", "GFLOP/s", 1, 1),
     SHOWN(share, REAL, "share", "%", 100, 1),
+    SHOWN(limit_ms, REAL, "limit", "ms", 1, 3),
+    SHOWN(of_limit, REAL, "of limit", "%", 100, 0),
+    HIDDEN(peak_gflop_per_s, REAL),
+    HIDDEN(copy_gb_per_s, REAL),
 };
 /* clang-format on */
 enum { N_COLUMNS = sizeof columns / sizeof *columns };
@@ -179,6 +186,18 @@ static void free_call(struct conv_call *c)
     mem_free(c->workspace);
 }
 
+/* Milliseconds that the operation takes at least: its multiplications at the rate of products in L2,
+ * and its two maps and the weights once each at the rate of copies. What fits into a cache may move
+ * faster. */
+static double limit_ms(const struct conv_call *c, enum conv_op op, const struct bench_roof *roof)
+{
+    const struct conv_geom *g = c->geom;
+    const double flop = 2 * conv2d_algorithm_macs(c->kernels, g, &c->x.shape, op);
+    const double bytes = (double)(shape_bytes(&c->x.shape) + shape_bytes(&c->y.shape) +
+                                  g->r * g->s * g->c * g->k * sizeof(real));
+    return 1e3 * fmax(flop / roof->flop_per_s, bytes / roof->bytes_per_s);
+}
+
 static void measure_op(const struct bench_options *o, struct conv_call *c,
                        const struct conv_case *k, enum conv_op op, double *seconds, struct row *row)
 {
@@ -218,6 +237,7 @@ static size_t add_sums(struct row *rows, size_t n)
                 sum->layers += rows[i].layers;
                 sum->ms += rows[i].layers * rows[i].ms;
                 sum->gflop += rows[i].layers * rows[i].gflop;
+                sum->limit_ms += rows[i].layers * rows[i].limit_ms;
             }
         }
         sum->gflop_per_s = 1e3 * sum->gflop / sum->ms;
@@ -225,14 +245,15 @@ static size_t add_sums(struct row *rows, size_t n)
     }
     for (size_t i = 0; i < n + N_OPS; i++) {
         rows[i].share = (i < n ? rows[i].layers : 1) * rows[i].ms / all_ms;
+        rows[i].of_limit = rows[i].limit_ms / rows[i].ms;
     }
     return n + N_OPS;
 }
 
-static int write_rows(const struct bench_options *o, const struct session *s, struct row *rows,
-                      size_t n, struct err *err)
+static int write_rows(const struct bench_options *o, const struct session *s,
+                      const struct bench_roof *roof, struct row *rows, size_t n, struct err *err)
 {
-    char cpu[128], what[192];
+    char cpu[128], what[256];
     (void)sys_cpu_name(cpu, sizeof cpu);
     for (size_t i = 0; i < n; i++) {
         rows[i].model = s->cfg.model.name;
@@ -241,11 +262,16 @@ static int write_rows(const struct bench_options *o, const struct session *s, st
         rows[i].batch = (double)s->batch_size;
         rows[i].threads = s->n_threads;
         rows[i].repetitions = (double)o->repetitions;
+        rows[i].peak_gflop_per_s = 1e-9 * roof->flop_per_s;
+        rows[i].copy_gb_per_s = 1e-9 * roof->bytes_per_s;
     }
     if (!o->csv) {
-        (void)snprintf(what, sizeof what,
-                       "convolutions of %s, %zu px, batch %zu: medians of %zu repetitions",
-                       s->cfg.model.name, s->info.height, s->batch_size, o->repetitions);
+        (void)snprintf(
+            what, sizeof what,
+            "convolutions of %s, %zu px, batch %zu: medians of %zu repetitions; products of "
+            "matrices %.0f GFLOP/s, copies %.1f GB/s",
+            s->cfg.model.name, s->info.height, s->batch_size, o->repetitions,
+            1e-9 * roof->flop_per_s, 1e-9 * roof->bytes_per_s);
         bench_describe(what, s->n_threads, s->kernels.isa);
     }
     return bench_table_write(columns, N_COLUMNS, rows, sizeof *rows, n, o->csv, err);
@@ -257,9 +283,13 @@ static int measure(const struct bench_options *o, const struct session *s, struc
     struct conv_case *cases = mem_calloc(MEM_OTHER, n_layers, sizeof *cases);
     struct row *rows = mem_calloc(MEM_OTHER, (n_layers + 1) * N_OPS, sizeof *rows);
     double *seconds = mem_calloc(MEM_OTHER, o->repetitions, sizeof *seconds);
+    struct bench_roof roof;
     size_t n = 0;
     if (!cases || !rows || !seconds) {
         (void)!err_nomem(err, "the table", n_layers * (sizeof *cases + N_OPS * sizeof *rows));
+        goto out;
+    }
+    if (bench_roof_measure(&s->kernels, s->n_threads, o->repetitions, &roof, err) != 0) {
         goto out;
     }
     const size_t n_cases = find_cases(&s->graph, s->batch_size, cases);
@@ -268,7 +298,8 @@ static int measure(const struct bench_options *o, const struct session *s, struc
         if (make_call(s, &cases[i], &c, err) == 0) {
             for (int op = 0; op < N_OPS; op++) {
                 if (cases[i].n_layers[op] > 0) {
-                    measure_op(o, &c, &cases[i], (enum conv_op)op, seconds, &rows[n++]);
+                    measure_op(o, &c, &cases[i], (enum conv_op)op, seconds, &rows[n]);
+                    rows[n++].limit_ms = limit_ms(&c, (enum conv_op)op, &roof);
                 }
             }
         }
@@ -276,7 +307,7 @@ static int measure(const struct bench_options *o, const struct session *s, struc
     }
     if (!err->code) {
         n = add_sums(rows, n);
-        (void)!write_rows(o, s, rows, n, err);
+        (void)!write_rows(o, s, &roof, rows, n, err);
     }
 out:
     mem_free(cases);

@@ -35,6 +35,7 @@ division_bench_SOURCES = \
 	src/cli/bench_kernels.c \
 	src/cli/bench_main.c \
 	src/cli/bench_repeat.c \
+	src/cli/bench_roof.c \
 	src/cli/bench_serve.c \
 	src/cli/bench_step.c \
 	src/cli/bench_step.h \

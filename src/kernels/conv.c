@@ -62,6 +62,13 @@ enum conv_algorithm conv2d_algorithm(const struct kernels *k, const struct conv_
     return choose(k, g, x, op)->algorithm;
 }
 
+double conv2d_algorithm_macs(const struct kernels *k, const struct conv_geom *g,
+                             const struct shape *x, enum conv_op op)
+{
+    const struct conv_impl *impl = choose(k, g, x, op);
+    return impl->macs ? impl->macs(g, x, op) : conv2d_macs(g, x);
+}
+
 size_t conv2d_workspace_bytes(const struct kernels *k, const struct conv_geom *g,
                               const struct shape *x, enum conv_op op, int n_threads)
 {

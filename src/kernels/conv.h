@@ -31,6 +31,11 @@ double conv2d_macs(const struct conv_geom *g, const struct shape *x);
 enum conv_algorithm conv2d_algorithm(const struct kernels *k, const struct conv_geom *g,
                                      const struct shape *x, enum conv_op op);
 
+/* Multiply-adds of that algorithm, its transforms not counted: conv2d_macs, or a quarter of it for
+ * Winograd F(4x4, 3x3) and whole tiles. */
+double conv2d_algorithm_macs(const struct kernels *k, const struct conv_geom *g,
+                             const struct shape *x, enum conv_op op);
+
 /* Scratch that the call needs, 64-byte aligned; grows with x->n and does not depend on the number
  * of threads beyond `n_threads`. Contents do not matter before or after. */
 size_t conv2d_workspace_bytes(const struct kernels *k, const struct conv_geom *g,

@@ -37,6 +37,8 @@ struct conv_impl {
     /* Should CONV_AUTO take it where it can? NULL: yes. */
     int (*pays)(const struct conv_kernels *k, const struct conv_geom *g, const struct shape *x,
                 enum conv_op op);
+    /* Multiply-adds, where they are not those of the definition. NULL: they are. */
+    double (*macs)(const struct conv_geom *g, const struct shape *x, enum conv_op op);
     size_t (*workspace_bytes)(const struct conv_kernels *k, const struct conv_geom *g,
                               const struct shape *x, enum conv_op op, int n_threads);
     void (*forward)(const struct conv_kernels *k, const struct conv_geom *g,

@@ -72,6 +72,14 @@ static struct tiling tiling_of(size_t n_images, size_t out_h, size_t out_w)
     return (struct tiling){.tiles_h = h, .tiles_w = w, .n = n_images * h * w};
 }
 
+static double winograd_macs(const struct conv_geom *g, const struct shape *x, enum conv_op op)
+{
+    const struct shape y = conv2d_out_shape(g, x);
+    const struct shape *tiled = op == CONV_BACKWARD_DATA ? x : &y;
+    return (double)tiling_of(tiled->n, tiled->h, tiled->w).n * WINOGRAD_IN * WINOGRAD_IN *
+           (double)(g->c * g->k);
+}
+
 /* Which of the `size` pixels from `origin` on lie in a map of `limit` pixels: [*first, *end). */
 static void clip(ptrdiff_t origin, size_t size, size_t limit, size_t *first, size_t *end)
 {
@@ -500,6 +508,7 @@ const struct conv_impl conv_impl_winograd = {
     .algorithm = CONV_WINOGRAD,
     .supports = winograd_supports,
     .pays = winograd_pays,
+    .macs = winograd_macs,
     .workspace_bytes = winograd_workspace_bytes,
     .forward = winograd_forward,
     .backward_data = winograd_backward_data,

@@ -84,7 +84,7 @@ same "rows of the same policy" 2 "$(grep -c '^mine ' "$out")"
 works "$bench" kernels --model resnet20 --batch 1 --size 8 --repetitions 1 --warmup 0 --threads 1 \
     --algorithm im2col --csv
 cp "$out" kernels.csv
-numbers_in kernels.csv layers gflop_per_s share ms
+numbers_in kernels.csv layers gflop_per_s share ms limit_ms of_limit peak_gflop_per_s copy_gb_per_s
 # Every convolution of the network is in it, once for each operation; the image needs no gradient.
 cat >plan.yaml <<'END'
 model: {name: resnet20}
@@ -113,6 +113,16 @@ awk -F, -v macs="$macs" 'NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i; next }
     END { exit !(all > 0.99999 && all < 1.00001 && each > 0.99999 && each < 1.00001 &&
         flop / (2 * macs) > 0.9999 && flop / (2 * macs) < 1.0001) }' kernels.csv ||
     fail "kernels.csv: shares or arithmetic do not add up to $macs: $(cat kernels.csv)"
+# The limits are those of arithmetic or traffic, and add up.
+awk -F, 'function abs(x) { return x < 0 ? -x : x }
+    NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i; next }
+    $at["shape"] == "all" { bad += abs(sum[$at["op"]] / $at["limit_ms"] - 1) > 1e-4; n++; next }
+    { sum[$at["op"]] += $at["layers"] * $at["limit_ms"]
+      bad += abs($at["limit_ms"] / $at["ms"] / $at["of_limit"] - 1) > 1e-4
+      flop_ms = $at["ms"] * $at["gflop_per_s"] / $at["peak_gflop_per_s"]
+      bad += $at["limit_ms"] < 0.9999 * flop_ms }
+    END { exit !(n == 3 && bad == 0) }' kernels.csv ||
+    fail "kernels.csv: the limits do not hold together: $(cat kernels.csv)"
 same "forced algorithm" "im2col" "$(column kernels.csv algorithm | grep . | sort -u | xargs)"
 works "$bench" kernels --model resnet20 --batch 2 --size 8 --repetitions 1 --warmup 0
 has "$out" '^convolutions of resnet20, 8 px, batch 2: '
