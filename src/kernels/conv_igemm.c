@@ -1,7 +1,10 @@
 /* Implicit GEMM: register tiles that read the input through one pointer per pixel, displaced by a
  * constant per filter tap. No patch matrix exists.
  *
- * Forward and data gradient: tasks are (block of filters) x (chunk of output rows or of images).
+ * Forward and data gradient: a task is a chunk of output rows or of images, and a block of filters
+ * or, where the weights of all blocks are small, all of them: then a chunk's input is read from
+ * memory once and its output written in one go, pixel by pixel if the weights fit into L1 (measured
+ * on AVX2, where a block is one line of 64 bytes: 1x1 layers up to 1.7 times as fast).
  * Where taps can fall into the padding, the input rows of a chunk are first copied into a strip
  * with the padding written out: one copy per input value, against taps*filters multiplications,
  * and then no pixel needs a test. Elsewhere the tensor is read in place. In a dense strip the taps
@@ -18,13 +21,20 @@
 #include <string.h>
 
 enum {
-    PASS_ROWS = 2048,            /* taps x channels of one pass: with 64 filters, 512 KiB */
-    PASS_TAPS = 64,              /* of one pass, for the table of offsets */
-    CHUNK_PIXELS = 512,          /* enough that the last, partly filled tile of a chunk is cheap */
-    MIN_CHUNK_PIXELS = 64,       /* for small problems, so that there are chunks to share */
-    STRIP_ELEMENTS = 1 << 16,    /* 256 KiB: strip and weights share L2 */
-    GROUP_PIXELS = 256,          /* weight gradient: pixels between loads of the accumulators */
-    TASK_CHANNELS = 64,          /* weight gradient: channels of a task when taps are tasks */
+    PASS_ROWS = 2048,         /* taps x channels of one pass: with 64 filters, 512 KiB */
+    PASS_TAPS = 64,           /* of one pass, for the table of offsets */
+    CHUNK_PIXELS = 512,       /* enough that the last, partly filled tile of a chunk is cheap */
+    MIN_CHUNK_PIXELS = 64,    /* for small problems, so that there are chunks to share */
+    STRIP_ELEMENTS = 1 << 16, /* 256 KiB: strip and weights share L2 */
+    L1_WEIGHTS = 1 << 12,     /* elements, 16 KiB: half of an L1 */
+    SHARED_WEIGHTS =
+        1 << 18,         /* elements, 1 MiB: cheaper to read again for each chunk than its pixels */
+    ENOUGH_CHUNKS = 8,   /* so that threads have tasks without those of blocks */
+    GROUP_PIXELS = 256,  /* weight gradient: pixels of a group */
+    L1_PIXELS = 1 << 12, /* of both maps, 16 KiB: pixels between loads of the accumulators */
+    MIN_PIXELS = 32,     /* of these, so that the loads are cheap */
+    L2_SUMS = 1 << 16,   /* elements, 256 KiB: beyond, the loads are not */
+    TASK_CHANNELS = 64,  /* weight gradient: channels of a task when taps are tasks */
     MIN_PACK_PARALLEL = 1 << 14, /* elements; below, a parallel region costs more than the copy */
 };
 
@@ -172,10 +182,23 @@ struct gather_run {
     int accumulate;
 };
 
-/* One pass over the pixels of a chunk. out: the chunk's first pixel and filter. */
-static void run_tiles(const struct gather_run *run, const struct chunk *k,
-                      const struct chunk_input *in, real *out, struct conv_tile tile)
+/* The next tile.k filters of the same pixels. */
+static void next_block(struct conv_tile *tile, real **y, size_t n_p, size_t w_block)
 {
+    tile->w += w_block;
+    tile->bias = tile->bias ? tile->bias + tile->k : NULL;
+    for (size_t q = 0; q < n_p; q++) {
+        y[q] += tile->k;
+    }
+}
+
+/* One pass over the pixels of a chunk, for n_blocks blocks of tile.k filters whose weights lie
+ * w_block apart. out: the chunk's first pixel and filter. */
+static void run_tiles(const struct gather_run *run, const struct chunk *k,
+                      const struct chunk_input *in, real *out, const struct conv_tile *first,
+                      size_t n_blocks, size_t w_block)
+{
+    struct conv_tile tile = *first;
     const struct conv_gather *const p = run->p;
     const size_t n_p = run->kernels->tile_pixels[div_up(tile.k, run->kernels->lanes)];
     const real *x[CONV_TILE_MAX_PIXELS];
@@ -215,6 +238,12 @@ static void run_tiles(const struct gather_run *run, const struct chunk *k,
             __builtin_prefetch(in->next + fetched, 0, 2);
         }
         run->kernels->tile(&tile);
+        for (size_t b = 1; b < n_blocks; b++) {
+            next_block(&tile, y, n_p, w_block);
+            run->kernels->tile(&tile);
+        }
+        tile.w = first->w;
+        tile.bias = first->bias;
     }
 }
 
@@ -223,8 +252,9 @@ static size_t block_filters(const struct conv_kernels *k, size_t filters)
     return min_size(k->max_vectors * k->lanes, filters);
 }
 
-static void run_task(const struct gather_run *run, const struct chunk *k,
-                     const struct chunk_input *in, size_t f0, size_t width)
+/* n_blocks > 1: blocks of `width` filters from f0 on, pixel by pixel; they take one pass. */
+static void run_blocks(const struct gather_run *run, const struct chunk *k,
+                       const struct chunk_input *in, size_t f0, size_t width, size_t n_blocks)
 {
     const struct conv_gather *const p = run->p;
     /* The taps of a filter row are one tap if they are neighbours. */
@@ -254,8 +284,25 @@ static void run_task(const struct gather_run *run, const struct chunk *k,
                 const size_t a = (t0 + t) / n_b, b = (t0 + t) % n_b;
                 offset[t] = (ptrdiff_t)(a * in->tap_a + b * in->tap_b + c0);
             }
-            run_tiles(run, k, in, out, tile);
+            run_tiles(run, k, in, out, &tile, n_blocks, n_taps * c * width);
         }
+    }
+}
+
+/* The filters [f0, f1) of a chunk. */
+static void run_task(const struct gather_run *run, const struct chunk *k, struct chunk_input *in,
+                     size_t f0, size_t f1)
+{
+    const struct conv_gather *const p = run->p;
+    const size_t block = block_filters(run->kernels, p->out_c);
+    if (f1 - f0 > block && (f1 - f0) % block == 0 &&
+        p->n_a * p->n_b * p->in_c * p->out_c <= L1_WEIGHTS && p->n_a * p->n_b <= PASS_TAPS) {
+        run_blocks(run, k, in, f0, block, (f1 - f0) / block);
+        return;
+    }
+    for (; f0 < f1; f0 += block) {
+        run_blocks(run, k, in, f0, min_size(block, f1 - f0), 1);
+        in->n_next = 0; /* has been fetched */
     }
 }
 
@@ -263,21 +310,22 @@ static void run_gather(const struct gather_run *run, real *strips, int n_threads
 {
     const struct conv_gather *const p = run->p;
     const struct chunks c = chunks_of(p);
-    const size_t block = block_filters(run->kernels, p->out_c);
-    const size_t n_blocks = div_up(p->out_c, block), strip = strip_elements(p);
+    const int is_small = p->n_a * p->n_b * p->in_c * p->out_c <= SHARED_WEIGHTS;
+    const size_t filters = is_small && c.n >= ENOUGH_CHUNKS ? p->out_c
+                                                            : block_filters(run->kernels, p->out_c);
+    const size_t n_blocks = div_up(p->out_c, filters), strip = strip_elements(p);
 
     (void)n_threads; /* without OpenMP */
 #pragma omp parallel for num_threads(n_threads) schedule(static)
     for (size_t task = 0; task < n_blocks * c.n; task++) {
-        const size_t f0 = task / c.n * block, i = task % c.n;
+        const size_t f0 = task / c.n * filters, i = task % c.n;
         const size_t n0 = i / c.blocks_per_image * c.images, i0 = i % c.blocks_per_image * c.rows;
         const struct chunk k = {.n0 = n0,
                                 .n = min_size(c.images, p->n - n0),
                                 .i0 = i0,
                                 .rows = min_size(c.rows, p->out_h - i0)};
-        const struct chunk_input in = chunk_input_of(p, &c, &k,
-                                                     strips + conv_thread_index() * strip);
-        run_task(run, &k, &in, f0, min_size(block, p->out_c - f0));
+        struct chunk_input in = chunk_input_of(p, &c, &k, strips + conv_thread_index() * strip);
+        run_task(run, &k, &in, f0, min_size(f0 + filters, p->out_c));
     }
 }
 
@@ -367,6 +415,33 @@ static void valid_outputs(const struct conv_geom *g, size_t tap, size_t in, size
     *end = in + g->pad > tap ? min_size(out, (in - 1 + g->pad - tap) / g->stride + 1) : 0;
 }
 
+/* o->dw += what pixels [first, end) of one long row give; o->x: channel 0 of the first of all. The
+ * pixels that all tiles read again and again stay in L1, and the next ones are fetched. */
+static void add_flat(const struct conv_kernels *k, const struct conv_backward_weight_args *a,
+                     struct conv_outer *o, size_t first, size_t end)
+{
+    const struct tensor *const x = a->x, *const dy = a->dy;
+    const int is_small = o->c * o->k <= L2_SUMS && o->c == x->pixel_stride;
+    const size_t step = is_small ? max_size(MIN_PIXELS, L1_PIXELS / (o->c + o->k)) : GROUP_PIXELS;
+    const real *const from = o->x;
+
+    o->n_images = 1;
+    o->n_rows = 1;
+    for (size_t at = first; at < end; at += o->n_cols) {
+        o->n_cols = min_size(step, end - at);
+        o->x = from + at * x->pixel_stride;
+        o->dy = dy->data + at * dy->pixel_stride;
+        if (is_small) {
+            const size_t n = min_size(step, end - at - o->n_cols);
+            o->next[0] = o->x + o->n_cols * x->pixel_stride;
+            o->next[1] = o->dy + o->n_cols * dy->pixel_stride;
+            o->n_next[0] = n * x->pixel_stride;
+            o->n_next[1] = n * dy->pixel_stride;
+        }
+        k->outer(o);
+    }
+}
+
 /* dw [c1 - c0][k] of filter tap (r, s) += what group `i` gives. */
 static void add_group(const struct conv_kernels *k, const struct conv_geom *g,
                       const struct groups *groups, const struct conv_backward_weight_args *a,
@@ -384,12 +459,8 @@ static void add_group(const struct conv_kernels *k, const struct conv_geom *g,
 
     if (groups->is_flat) {
         const size_t first = i * GROUP_PIXELS;
-        o.n_images = 1;
-        o.n_rows = 1;
-        o.n_cols = min_size(GROUP_PIXELS, groups->n_pixels - first);
-        o.x = x->data + first * x->pixel_stride + c0;
-        o.dy = dy->data + first * dy->pixel_stride;
-        k->outer(&o);
+        o.x = x->data + c0;
+        add_flat(k, a, &o, first, min_size(first + GROUP_PIXELS, groups->n_pixels));
         return;
     }
     const size_t image = i / groups->blocks_per_image * groups->images;

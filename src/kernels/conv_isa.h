@@ -30,7 +30,8 @@ struct conv_tile {
 
 /* Sum of outer products over a box of pixels: for i < c and f < k
  *   dw[i*dw_ld + f] += sum over image, row, col of x[.. + i] * dy[.. + f]
- * in that order, with a stride for each of the three loops. */
+ * in that order, with a stride for each of the three loops. Meanwhile what comes next is fetched: of
+ * x and of dy n_next elements from `next` on. */
 struct conv_outer {
     const real *x, *dy;
     size_t x_image, x_row, x_col, dy_image, dy_row, dy_col;
@@ -38,6 +39,8 @@ struct conv_outer {
     size_t c, k;
     real *dw;
     size_t dw_ld;
+    const real *next[2];
+    size_t n_next[2];
 };
 
 /* C[m,n] (+)= A*B, row-major with leading dimensions; A is [m][k] in nn, [k][m] in tn. */

@@ -14,7 +14,7 @@ enum { MAX_V = 4, P1 = 10, P2 = 10, P3 = 8, P4 = 6 };
 enum { OUTER_V = 2, OUTER_C = 8, OUTER_C1 = 16 };
 #else
 enum { MAX_V = 2, P1 = 8, P2 = 6 };
-enum { OUTER_V = 2, OUTER_C = 4, OUTER_C1 = 8 };
+enum { OUTER_V = 2, OUTER_C = 6, OUTER_C1 = 8 };
 #endif
 
 /* Accumulator arrays become registers only when their loops are gone. */
@@ -193,10 +193,24 @@ SIMD_INLINE void outer_columns(const struct conv_outer *o, size_t k0, const int 
     }
 }
 
+/* Part i of n of what comes next: all of it at once would keep the loads of now waiting. */
+SIMD_INLINE void fetch_next(const struct conv_outer *o, size_t i, size_t n)
+{
+    enum { LINE = 64 / sizeof(float) };
+    for (int m = 0; m < 2; m++) {
+        const size_t part = (o->n_next[m] / n / LINE + 1) * LINE, end = (i + 1) * part;
+        for (size_t at = i * part; at < end && at < o->n_next[m]; at += LINE) {
+            __builtin_prefetch(o->next[m] + at, 0, 3);
+        }
+    }
+}
+
 static void outer(const struct conv_outer *o)
 {
+    const size_t width = OUTER_V * SIMD_LANES, n_full = o->k / width;
     size_t k0 = 0;
-    for (; k0 + OUTER_V * SIMD_LANES <= o->k; k0 += OUTER_V * SIMD_LANES) {
+    for (; k0 + width <= o->k; k0 += width) {
+        fetch_next(o, k0 / width, n_full);
         outer_columns(o, k0, OUTER_V, 0);
     }
     const size_t rest = o->k - k0;
