@@ -192,6 +192,18 @@ static void next_block(struct conv_tile *tile, real **y, size_t n_p, size_t w_bl
     }
 }
 
+/* Fetches the output lines of the next tile: where there is little arithmetic, stores would
+ * wait for them. They may lie behind the map's end, which a prefetch may. */
+static void fetch_output(const struct conv_tile *tile, size_t ahead, size_t filters)
+{
+    const size_t line = 64 / sizeof(real);
+    for (size_t q = 0; q < tile->n_pixels; q++) {
+        for (size_t f = 0; f < filters; f += line) {
+            __builtin_prefetch(tile->y[q] + ahead + f, 1, 3);
+        }
+    }
+}
+
 /* One pass over the pixels of a chunk, for n_blocks blocks of tile.k filters whose weights lie
  * w_block apart. out: the chunk's first pixel and filter. */
 static void run_tiles(const struct gather_run *run, const struct chunk *k,
@@ -209,6 +221,7 @@ static void run_tiles(const struct gather_run *run, const struct chunk *k,
     const size_t n_tiles = div_up(k->n * k->rows * p->out_w, n_p);
     const size_t line = 64 / sizeof(real);
     const size_t fetch = line_up(div_up(in->n_next, n_tiles));
+    const int is_writing = tile.n_taps * tile.c <= 2 * n_blocks * tile.k;
     size_t fetched = 0;
 
     tile.x = x;
@@ -236,6 +249,9 @@ static void run_tiles(const struct gather_run *run, const struct chunk *k,
         for (const size_t end = min_size(fetched + fetch, in->n_next); fetched < end;
              fetched += line) {
             __builtin_prefetch(in->next + fetched, 0, 2);
+        }
+        if (is_writing) {
+            fetch_output(&tile, n_p * p->out_col, n_blocks * tile.k);
         }
         run->kernels->tile(&tile);
         for (size_t b = 1; b < n_blocks; b++) {
