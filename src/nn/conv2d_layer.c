@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "kernels/sample_runs.h"
 #include "nn/conv2d_priv.h"
 #include "nn/layers.h"
 
@@ -21,18 +22,66 @@ static void needs(const struct layer *l, const struct shape *x, size_t bn_group,
     n->map_use = STORE_USE_CONV;
 }
 
+/* --- forward by samples ------------------------------------------------------------------------ */
+
+enum {
+    RUN_WEIGHTS = 1 << 15, /* elements, 128 KiB: may be read, and packed, again for each run */
+    RUN_PIXELS = 128,      /* of a run, so that packing them is cheap */
+};
+
+/* The input of one run of samples, whose cut the output's size decides. */
+static struct shape run_input(const struct layer *l, const struct layer_context *ctx,
+                              const struct shape *x)
+{
+    const struct shape y = conv2d_out_shape(geom_of(l), x);
+    struct shape run = *x;
+    run.n = sample_runs_cut(&y, ctx->bn_group).samples;
+    return run;
+}
+
+/* Of the algorithms igemm gives the same bits however the batch is cut, and has little to prepare. */
+static int forward_by_sample(const struct layer *l, const struct layer_context *ctx,
+                             const struct shape *x)
+{
+    const struct conv_geom *g = geom_of(l);
+    const struct shape run = run_input(l, ctx, x), y = conv2d_out_shape(g, &run);
+    return conv2d_algorithm(ctx->kernels, g, x, CONV_FORWARD) == CONV_IGEMM &&
+           g->r * g->s * g->c * g->k <= RUN_WEIGHTS && shape_pixels(&y) >= RUN_PIXELS;
+}
+
+/* What each thread needs for its runs. */
+static size_t run_workspace_bytes(const struct layer *l, const struct layer_context *ctx,
+                                  const struct shape *x)
+{
+    const struct shape run = run_input(l, ctx, x);
+    const size_t line = 64;
+    return (conv2d_workspace_bytes(ctx->kernels, geom_of(l), &run, CONV_FORWARD, 1) + line - 1) /
+           line * line;
+}
+
+/* --- forward and backward ---------------------------------------------------------------------- */
+
+static size_t max_size(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
 size_t conv2d_layer_workspace_bytes(const struct layer *l, const struct layer_context *ctx,
                                     const struct shape *x, enum layer_phase phase, int want_dx)
 {
     const struct conv_geom *g = geom_of(l);
     if (phase == LAYER_FORWARD) {
-        return conv2d_workspace_bytes(ctx->kernels, g, x, CONV_FORWARD, ctx->n_threads);
+        const size_t by_run = l->type->forward_by_sample && forward_by_sample(l, ctx, x)
+                                  ? (size_t)ctx->n_threads * run_workspace_bytes(l, ctx, x)
+                                  : 0;
+        return max_size(by_run,
+                        conv2d_workspace_bytes(ctx->kernels, g, x, CONV_FORWARD, ctx->n_threads));
     }
     size_t bytes = conv2d_workspace_bytes(ctx->kernels, g, x, CONV_BACKWARD_WEIGHT, ctx->n_threads);
     if (want_dx) {
         size_t data = conv2d_workspace_bytes(ctx->kernels, g, x, CONV_BACKWARD_DATA,
                                              ctx->n_threads);
-        bytes = data > bytes ? data : bytes;
+        bytes = max_size(bytes, data);
     }
     return bytes;
 }
@@ -44,9 +93,14 @@ double conv2d_layer_macs(const struct layer *l, const struct shape *x)
 
 void conv2d_layer_forward(const struct layer *l, struct layer_io *io)
 {
+    const int is_run = io->y.shape.n < io->batch;
+    char *workspace = io->workspace;
+    if (is_run) {
+        workspace += io->thread * run_workspace_bytes(l, io->ctx, &io->x[0].shape);
+    }
     conv2d_forward(io->ctx->kernels, geom_of(l), &io->x[0], io->params[0],
-                   l->n_params > 1 ? io->params[1] : NULL, &io->y, io->workspace,
-                   io->ctx->n_threads);
+                   l->n_params > 1 ? io->params[1] : NULL, &io->y, workspace,
+                   is_run ? 1 : io->ctx->n_threads);
 }
 
 void conv2d_layer_backward(const struct layer *l, struct layer_io *io)
@@ -84,6 +138,7 @@ const struct layer_type layer_conv2d = {
     .name = "conv2d",
     .summary = "2-D convolution, any kernel, stride and padding, optional bias",
     .recomputable = 1,
+    .forward_by_sample = forward_by_sample,
     .needs = needs,
     .workspace_bytes = conv2d_layer_workspace_bytes,
     .macs = conv2d_layer_macs,

@@ -290,6 +290,7 @@ static void run_link(struct exec *e, const struct link *l, size_t run, size_t fi
         }
     } else {
         struct layer_io io = io_of_samples(&l->io, first, n);
+        io.thread = thread_index();
         run_layer(e, s, &io);
     }
 }

@@ -60,6 +60,7 @@ struct layer_io {
     int recompute; /* forward again for a lost map: reads `side` and `signs`, changes no state */
     size_t first;  /* number in the batch of the tensors' first sample; signs begin there too */
     size_t batch;  /* samples of the whole batch */
+    size_t thread; /* number of the calling thread where several call */
 };
 
 enum layer_phase { LAYER_FORWARD, LAYER_BACKWARD };
@@ -73,6 +74,10 @@ struct layer_type {
     int by_sample;         /* forward and backward may be called for some samples of the batch, by
                               several threads at once: io holds their tensors and signs; side and
                               workspace are the whole batch's */
+
+    /* NULL: no. The same for forward alone, with a batch like x (its n is the batch's, or larger). */
+    int (*forward_by_sample)(const struct layer *l, const struct layer_context *ctx,
+                             const struct shape *x);
 
     /* NULL: nothing needed. */
     void (*needs)(const struct layer *l, const struct shape *x, size_t bn_group,

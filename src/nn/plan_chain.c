@@ -3,8 +3,10 @@
  * next then reads from cache: normalise, add, ReLU, its sign bits and the encoder are one pass over
  * memory, and so are the decoder and the batch-norm's sums in backward. A chain changes no bit.
  *
- * A chain ends before a step that needs all of the batch (a convolution; what follows sums) and
- * where maps change their shape. All of its buffers live from its first step to its last. */
+ * A chain ends before a step that needs all of the batch (most convolutions; what follows sums) and
+ * where maps change their shape. All of its buffers live from its first step to its last: so that
+ * these are few, a convolution whose forward may go by samples begins a chain, with the sums and the
+ * encoder of its output, and is not drawn into one. */
 #include "nn/plan_priv.h"
 
 static const struct store *store_of(const struct plan_builder *b, const struct plan_step *s)
@@ -26,6 +28,17 @@ static int is_by_sample(const struct plan_builder *b, const struct plan_step *s)
     case PLAN_UPDATE: break;
     }
     return 0;
+}
+
+/* A convolution, say, that can do its forward by samples. */
+static int begins_by_sample(const struct plan_builder *b, const struct plan_step *s)
+{
+    if (s->kind != PLAN_FORWARD || !plan_layer(b, s->layer)->type->forward_by_sample) {
+        return 0;
+    }
+    const struct layer *l = plan_layer(b, s->layer);
+    const struct shape x = plan_shape(b, l->in[0]);
+    return l->type->forward_by_sample(l, b->ctx, &x);
 }
 
 static struct shape step_shape(const struct plan_builder *b, const struct plan_step *s)
@@ -72,8 +85,10 @@ void plan_chain(struct plan_builder *b)
     }
     size_t *end = start + p->n_steps;
     for (size_t first = 0; first < p->n_steps;) {
+        const struct plan_step *step = &p->steps[first];
+        const int may_begin = is_by_sample(b, step) || begins_by_sample(b, step);
         size_t s = first + 1;
-        while (is_by_sample(b, &p->steps[first]) && continues(b, first, s)) {
+        while (may_begin && continues(b, first, s)) {
             s++;
         }
         for (size_t i = first; i < s; i++) {

@@ -105,7 +105,7 @@ has two/timeline.gp "multiplot title 'Live memory of one training iteration' "
 touch file
 fails_with 1 'file' "$run" net.yaml --timeline file/d
 fails_with 2 '--timeline excludes' "$run" net.yaml --timeline d --plan
-fails_with 2 'only 6 runs' "$run" net.yaml --timeline d --job 9
+fails_with 2 'no run 9; the last one is 6' "$run" net.yaml --timeline d --job 9
 
 clean
 finish
