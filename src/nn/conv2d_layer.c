@@ -95,7 +95,7 @@ void conv2d_layer_forward(const struct layer *l, struct layer_io *io)
 {
     const int is_run = io->y.shape.n < io->batch;
     char *workspace = io->workspace;
-    if (is_run) {
+    if (is_run && workspace) {
         workspace += io->thread * run_workspace_bytes(l, io->ctx, &io->x[0].shape);
     }
     conv2d_forward(io->ctx->kernels, geom_of(l), &io->x[0], io->params[0],
