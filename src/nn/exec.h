@@ -67,7 +67,7 @@ struct exec {
     struct exec_times times;
     size_t saved_bytes; /* vault's count at the end of the last forward pass */
     size_t saved_pieces[STORE_N_PIECES];
-    size_t spilled_bytes; /* of that pass */
+    size_t spilled_bytes;        /* of that pass */
     struct plan_value *values;   /* maps and choices for the batch at hand */
     size_t *code_bytes;          /* [codes] what encode returned */
     size_t *code_at;             /* [codes] place in the pool */

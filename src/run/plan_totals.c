@@ -34,10 +34,11 @@ int run_plan_total(const struct config *cfg, const struct job *job, struct plan_
 enum { CELL = 128 };
 
 static const struct table_column columns[] = {
-    {"policy", "", 0},          {"seed", "", 1},         {"batch", "", 1},
-    {"saved", "GiB", 1},        {"ratio", "", 1},        {"paper's activation", "GiB", 1},
-    {"and total", "GiB", 1},    {"planned peak", "GiB", 1}, {"arena", "GiB", 1},
-    {"process peak", "GiB", 1},
+    {"policy", "", 0},       {"seed", "", 1},
+    {"batch", "", 1},        {"saved", "GiB", 1},
+    {"ratio", "", 1},        {"paper's activation", "GiB", 1},
+    {"and total", "GiB", 1}, {"planned peak", "GiB", 1},
+    {"arena", "GiB", 1},     {"process peak", "GiB", 1},
 };
 enum { N_COLUMNS = sizeof columns / sizeof *columns };
 
