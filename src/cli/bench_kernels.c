@@ -187,14 +187,17 @@ static void free_call(struct conv_call *c)
 }
 
 /* Milliseconds that the operation takes at least: its multiplications at the rate of products in L2,
- * and its two maps and the weights once each at the rate of copies. What fits into a cache may move
- * faster. */
+ * and its two maps and the weights once each at the rate of copies; of the input those pixels alone
+ * that a stride larger than the filter does not jump over. What fits into a cache may move faster. */
 static double limit_ms(const struct conv_call *c, enum conv_op op, const struct bench_roof *roof)
 {
     const struct conv_geom *g = c->geom;
     const double flop = 2 * conv2d_algorithm_macs(c->kernels, g, &c->x.shape, op);
-    const double bytes = (double)(shape_bytes(&c->x.shape) + shape_bytes(&c->y.shape) +
-                                  g->r * g->s * g->c * g->k * sizeof(real));
+    const double seen = fmin(1.0, (double)(g->r * g->s) / (double)(g->stride * g->stride));
+    const double x_bytes = (op == CONV_BACKWARD_DATA ? 1.0 : seen) *
+                           (double)shape_bytes(&c->x.shape); /* a gradient is written everywhere */
+    const double bytes = x_bytes + (double)(shape_bytes(&c->y.shape) +
+                                            g->r * g->s * g->c * g->k * sizeof(real));
     return 1e3 * fmax(flop / roof->flop_per_s, bytes / roof->bytes_per_s);
 }
 

@@ -6,14 +6,16 @@
 #include "kernels/conv.h"
 
 enum {
-    COPY_BYTES = 64 << 20, /* per thread: no share of a cache */
-    SIDE = 8,              /* a 1x1 convolution of small images is a product of matrices */
+    COPY_BYTES = 128 << 20,    /* of all threads: no cache's worth */
+    MIN_COPY_BYTES = 16 << 20, /* of each, where there are many */
+    SIDE = 8,                  /* a 1x1 convolution of small images is a product of matrices */
     CHANNELS = 256,
     IMAGES = 8, /* per thread */
 };
 
 struct copy_call {
     char *from, *to;
+    size_t bytes; /* of each thread */
     int n_threads;
 };
 
@@ -22,7 +24,7 @@ static void call_copy(void *ctx)
     const struct copy_call *c = ctx;
 #pragma omp parallel for num_threads(c->n_threads) schedule(static) if (c->n_threads > 1)
     for (int t = 0; t < c->n_threads; t++) {
-        memcpy(c->to + (size_t)t * COPY_BYTES, c->from + (size_t)t * COPY_BYTES, COPY_BYTES);
+        memcpy(c->to + (size_t)t * c->bytes, c->from + (size_t)t * c->bytes, c->bytes);
     }
 }
 
@@ -55,9 +57,11 @@ static double best_time(void (*call)(void *ctx), void *ctx, size_t tries)
 
 static int measure_copy(int n_threads, size_t tries, double *bytes_per_s, struct err *err)
 {
-    const size_t bytes = (size_t)n_threads * COPY_BYTES;
+    const size_t threads = (size_t)n_threads, share = COPY_BYTES / threads;
+    const size_t each = share > MIN_COPY_BYTES ? share : MIN_COPY_BYTES, bytes = threads * each;
     struct copy_call c = {.from = mem_calloc(MEM_DATA, bytes, 1),
                           .to = mem_alloc(MEM_DATA, bytes),
+                          .bytes = each,
                           .n_threads = n_threads};
     if (c.from && c.to) {
         memset(c.from, 1, bytes); /* pages of zeros may all be the same one */

@@ -29,13 +29,14 @@ enum {
     RUN_PIXELS = 128,      /* of a run, so that packing them is cheap */
 };
 
-/* The input of one run of samples, whose cut the output's size decides. */
+/* The input of one run of samples of a batch like x; the output's size decides how they are cut. */
 static struct shape run_input(const struct layer *l, const struct layer_context *ctx,
                               const struct shape *x)
 {
     const struct shape y = conv2d_out_shape(geom_of(l), x);
     struct shape run = *x;
-    run.n = sample_runs_cut(&y, ctx->bn_group).samples;
+    const size_t samples = sample_runs_cut(&y, ctx->bn_group).samples;
+    run.n = samples < x->n ? samples : x->n;
     return run;
 }
 
@@ -96,7 +97,9 @@ void conv2d_layer_forward(const struct layer *l, struct layer_io *io)
     const int is_run = io->y.shape.n < io->batch;
     char *workspace = io->workspace;
     if (is_run && workspace) {
-        workspace += io->thread * run_workspace_bytes(l, io->ctx, &io->x[0].shape);
+        struct shape batch = io->x[0].shape;
+        batch.n = io->batch;
+        workspace += io->thread * run_workspace_bytes(l, io->ctx, &batch);
     }
     conv2d_forward(io->ctx->kernels, geom_of(l), &io->x[0], io->params[0],
                    l->n_params > 1 ? io->params[1] : NULL, &io->y, workspace,

@@ -82,7 +82,7 @@ done
 
 # Without gnuplot: data and script, no old picture beside them, and success.
 mkdir empty broken
-works env PATH="$scratch/work/empty" "$run" net.yaml --timeline d
+works env PATH="$PWD/empty" "$run" net.yaml --timeline d
 absent d/timeline.png
 exists d/timeline.csv d/timeline.gp
 has "$out" 'd/timeline\.gp$'
@@ -91,7 +91,7 @@ has "$err" 'no gnuplot, no picture'
 # One that fails is not passed over.
 printf '#!/bin/sh\nexit 3\n' >broken/gnuplot
 chmod +x broken/gnuplot
-fails_with 1 'gnuplot cannot draw d/timeline\.gp' env PATH="$scratch/work/broken" "$run" net.yaml \
+fails_with 1 'gnuplot cannot draw d/timeline\.gp' env PATH="$PWD/broken" "$run" net.yaml \
     --timeline d
 
 # One run, without a policy to compare it with; several networks.
