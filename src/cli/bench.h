@@ -87,7 +87,8 @@ double bench_core_hz(void);
 /* What all n_threads together can do at best: no kernel is faster than its arithmetic at the one
  * rate and its traffic at the other. (Roofline model: Williams, Waterman, Patterson, CACM 2009) */
 struct bench_roof {
-    double flop_per_s;  /* products of matrices in L2, two operations per multiply-add */
+    double
+        flop_per_s; /* the fastest of some products of matrices in the caches; 2 per multiply-add */
     double bytes_per_s; /* memcpy of blocks far larger than a cache, read and written bytes */
 };
 

@@ -186,7 +186,7 @@ static void free_call(struct conv_call *c)
     mem_free(c->workspace);
 }
 
-/* Milliseconds that the operation takes at least: its multiplications at the rate of products in L2,
+/* Milliseconds that the operation takes at least: its multiplications at the rate of products in cache,
  * and its two maps and the weights once each at the rate of copies; of the input those pixels alone
  * that a stride larger than the filter does not jump over. What fits into a cache may move faster. */
 static double limit_ms(const struct conv_call *c, enum conv_op op, const struct bench_roof *roof)
