@@ -89,6 +89,14 @@ static struct codec_unit make_unit(const struct codec_spec *spec, const struct s
         }
         u.has_means = 1;
         break;
+    case CODEC_SIDES:
+        if (spec->block > 0) {
+            u.block_h = u.block_w = spec->block;
+            u.n_rows = ceil_div(u.h, u.block_h);
+            u.n_cols = ceil_div(u.w, u.block_w);
+            u.has_means = 1;
+        }
+        break;
     case CODEC_BINS: break;
     }
     *sections = make_sections(&u);
@@ -199,6 +207,7 @@ static void set_norm(struct codec_unit *u, const struct codec_norm *norm, size_t
     u->invstd = norm->invstd + at;
     u->gamma = norm->gamma;
     u->beta = norm->beta;
+    u->signs = norm->signs != NULL ? norm->signs + n * u->h * u->w * ceil_div(u->c, 8) : NULL;
 }
 
 /* --- coded ------------------------------------------------------------------------------------ */
@@ -254,6 +263,9 @@ static size_t encode(const struct kernels *k, const struct encode_job *job, int 
         } else if (spec->kind == CODEC_BINS) {
             set_norm(&u, spec->norm, u.sample);
             k->codec.encode_bins(&u, sample, x->pixel_stride, from, to, code);
+        } else if (spec->kind == CODEC_SIDES) {
+            set_norm(&u, spec->norm, u.sample);
+            k->codec.encode_sides(&u, sample, x->pixel_stride, from, to, means, code);
         } else if (spec->kind == CODEC_OFFICIAL) {
             k->codec.encode_official(&u, sample, x->pixel_stride, from, to, means, code);
         } else {
@@ -330,6 +342,10 @@ void codec_decode(const struct kernels *k, const struct codec_spec *spec, const 
             struct codec_unit u = unit;
             set_norm(&u, spec->norm, b.n0 + n);
             k->codec.decode_bins(&u, code, b.h0, b.h1, c0, c1, to, out->pixel_stride);
+        } else if (spec->kind == CODEC_SIDES) {
+            struct codec_unit u = unit;
+            set_norm(&u, spec->norm, b.n0 + n);
+            k->codec.decode_sides(&u, code, b.h0, b.h1, c0, c1, to, out->pixel_stride);
         } else if (spec->kind == CODEC_OFFICIAL) {
             k->codec.decode_official(&unit, code, b.h0, b.h1, c0, c1, to, out->pixel_stride);
         } else {

@@ -37,6 +37,15 @@
  *   positive scales only: g; and b is limited to -3 .. 3, or the bins would miss the values of a
  *   channel with a small gamma and a large beta. With |b| > 3 values beyond 3 deviations that change
  *   their sign are on the wrong side. No random bits, no ranges: codes alone are kept.
+ * CODEC_SIDES: CODEC_MAP with keep = BOTH for the input of a batch-norm of whose output it is known,
+ *   when the map is decoded, where it is positive (the ReLU behind it keeps these bits anyway; ours).
+ *   They tell on which side of t = mean - beta / (gamma * invstd) a value lies, so that a code need
+ *   only say how far from t, in steps that are shorter the nearer t is to the block's mean:
+ *   d  = t - L, but not below m, nor above e = m + (2^bits - 1) * s
+ *   r > d: the code is that of r - d in steps of (e - d) / (2^bits - 1); x' = L + (d + code * step)
+ *   else   that of d - r in steps of (d - m) / (2^bits - 1);             x' = L + (d - code * step)
+ *   Bytes, random bits and flat maps as for CODEC_MAP. The code of a value at t is 0 on either side,
+ *   so it matters nothing for which rounding takes it. invstd * gamma = 0: beta > 0 says the side.
  * A tensor whose code would take at least as many bytes as its values in float32 (h*w = 1, say) is
  * kept raw: decided from the shape alone.
  *
@@ -71,7 +80,7 @@
 #include "kernels/kernels.h"
 #include "tensor/tensor.h"
 
-enum codec_kind { CODEC_MAP, CODEC_GROUP, CODEC_OFFICIAL, CODEC_BINS };
+enum codec_kind { CODEC_MAP, CODEC_GROUP, CODEC_OFFICIAL, CODEC_BINS, CODEC_SIDES };
 enum codec_keep { CODEC_KEEP_BOTH, CODEC_KEEP_LOW, CODEC_KEEP_HIGH };
 
 /* The batch-norm that reads a map. */
@@ -79,16 +88,18 @@ struct codec_norm {
     const real *mean, *invstd; /* [groups][c] */
     const real *gamma, *beta;  /* [c] */
     size_t group;              /* samples of a group */
+    const uint8_t *signs;      /* where its output is positive, as relu_forward writes it, of the
+                                  whole tensor; CODEC_SIDES, decoding */
 };
 
 struct codec_spec {
     enum codec_kind kind;
     enum codec_keep keep;
     unsigned bits;                 /* 1, 2, 4 or 8 */
-    size_t block;                  /* CODEC_MAP: 0 or 1..64; CODEC_OFFICIAL: 1..64 */
+    size_t block;                  /* CODEC_MAP, CODEC_SIDES: 0 or 1..64; CODEC_OFFICIAL: 1..64 */
     size_t group;                  /* CODEC_GROUP: values per run, a multiple of CODEC_TILE */
     int stochastic;                /* else nearest */
-    const struct codec_norm *norm; /* CODEC_BINS; the sizes do not depend on it */
+    const struct codec_norm *norm; /* CODEC_BINS, CODEC_SIDES; the sizes do not depend on it */
 };
 
 /* Where the bytes go. Sum = codec_bytes. */

@@ -24,8 +24,10 @@ struct codec_unit {
     int has_ranges;             /* with the codes */
     size_t ranges_at, codes_at; /* byte offsets in the sample's code; means are at 0 */
     struct rng rng;
-    uint64_t sample;                          /* index of the sample, for its random bits */
-    const real *mean, *invstd, *gamma, *beta; /* CODEC_BINS: [c], of the sample's group */
+    uint64_t sample; /* index of the sample, for its random bits */
+    /* CODEC_BINS, CODEC_SIDES: [c], of the sample's group */
+    const real *mean, *invstd, *gamma, *beta;
+    const uint8_t *signs; /* CODEC_SIDES, decoding: [h * w][(c + 7) / 8], of the sample */
 };
 
 /* CODEC_GROUP works on tiles of 128 consecutive values, 8 "pixels" of 16 "channels". */
@@ -78,6 +80,11 @@ struct codec_kernels {
                         size_t c1, unsigned char *dst);
     void (*decode_bins)(const struct codec_unit *u, const unsigned char *src, size_t h0, size_t h1,
                         size_t c0, size_t c1, real *out, size_t stride);
+    /* As encode_map and decode_map, with codes that count from the batch-norm's threshold. */
+    void (*encode_sides)(const struct codec_unit *u, const real *x, size_t stride, size_t c0,
+                         size_t c1, unsigned char *means, unsigned char *dst);
+    void (*decode_sides)(const struct codec_unit *u, const unsigned char *src, size_t h0, size_t h1,
+                         size_t c0, size_t c1, real *out, size_t stride);
     /* Adds pixels to what is known of c channels: size [c], the largest of the bits of |x| as a
      * float32, which rank as the numbers do, infinity above them, NaN above that; is_negative [c],
      * not 0 where x < 0 was among them. */

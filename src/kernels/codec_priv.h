@@ -126,6 +126,80 @@ static inline void codec_range_load(uint32_t minimum_bf16, uint32_t step_bf16, f
     }
 }
 
+/* CODEC_SIDES, one channel. Encoding: minimum and top are NaN where every code is limit / 65536. */
+struct codec_side_range {
+    float threshold;
+    float minimum, top;
+    float inverse;  /* of 2^bits - 1 */
+    float last_bit; /* decoding: of a flat map, whose top is its minimum; else 0 */
+};
+
+/* The same with a block's mean: r - d = code * up, or -code * down. */
+struct codec_sides {
+    float d, up, down;
+};
+
+/* Where the batch-norm's output changes its sign; infinite where it never does. */
+static inline float codec_threshold(const struct codec_unit *u, size_t channel)
+{
+    const float slope = (float)u->gamma[channel] * (float)u->invstd[channel];
+    const float beta = (float)u->beta[channel];
+    if (slope == 0.0f) {
+        return beta > 0.0f ? -__builtin_inff() : __builtin_inff();
+    }
+    return (float)u->mean[channel] - beta / slope;
+}
+
+static inline float codec_inverse_levels(unsigned bits)
+{
+    return 1.0f / (float)((1u << bits) - 1u);
+}
+
+static inline struct codec_side_range codec_side_range_make(const struct codec_range *range,
+                                                            float threshold, unsigned bits)
+{
+    const float nothing = range->scale - range->scale; /* NaN if it is */
+    const float levels = (float)((1u << bits) - 1u), minimum = range->minimum + nothing;
+    return (struct codec_side_range){
+        .threshold = threshold,
+        .minimum = minimum,
+        .top = minimum + levels * codec_bf16_float(range->step_bf16),
+        .inverse = codec_inverse_levels(bits),
+    };
+}
+
+static inline struct codec_side_range
+codec_side_range_load(uint32_t minimum_bf16, uint32_t step_bf16, float threshold, unsigned bits)
+{
+    const int is_flat = (step_bf16 & CODEC_FLAT_BIT) != 0;
+    float minimum, step;
+    codec_range_load(minimum_bf16, step_bf16, &minimum, &step);
+    return (struct codec_side_range){
+        .threshold = threshold,
+        .minimum = minimum,
+        .top = is_flat ? minimum : minimum + (float)((1u << bits) - 1u) * step,
+        .inverse = codec_inverse_levels(bits),
+        .last_bit = is_flat ? step : 0.0f,
+    };
+}
+
+static inline struct codec_sides codec_sides_make(const struct codec_side_range *range, float mean)
+{
+    float d = range->threshold - mean;
+    d = d < range->top ? d : range->top; /* NaN too */
+    d = d > range->minimum ? d : range->minimum;
+    return (struct codec_sides){.d = d,
+                                .up = (range->top - d) * range->inverse,
+                                .down = (d - range->minimum) * range->inverse};
+}
+
+/* 1 / step in units of 1 / 65536. */
+static inline float codec_side_scale(float step)
+{
+    const float least = codec_bf16_float(CODEC_MIN_STEP_BF16);
+    return 65536.0f / (step > least ? step : least);
+}
+
 /* CODEC_BINS, one channel: t = (x - mean) * scale + offset, between low and high;
  * code = ceil(t) + last; x' = base + code * step. */
 struct codec_bins {

@@ -53,6 +53,16 @@ static uint32_t quantise(const struct codec_range *range, float r, uint32_t rand
     return ((uint32_t)rintf(t) + random) >> 16;
 }
 
+/* r on its side of d. */
+static uint32_t quantise_side(const struct codec_sides *sides, float limit, float r,
+                              uint32_t random)
+{
+    const float a = r - sides->d;
+    float t = fabsf(a) * codec_side_scale(a > 0.0f ? sides->up : sides->down);
+    t = t < limit ? t : limit;
+    return ((uint32_t)rintf(t) + random) >> 16;
+}
+
 /* --- one range per map ------------------------------------------------------------------------ */
 
 /* Rows are summed on their own, which errs less than one long sum. The mean of equal values is that
@@ -115,7 +125,7 @@ static void clear_codes(const struct codec_unit *u, unsigned char *codes, size_t
 }
 
 static void encode_channel(const struct codec_unit *u, const real *x, size_t stride, size_t channel,
-                           unsigned char *means, unsigned char *dst)
+                           int by_sides, unsigned char *means, unsigned char *dst)
 {
     struct extent e = extent_none();
     for (size_t row = 0; row < u->n_rows; row++) {
@@ -136,15 +146,22 @@ static void encode_channel(const struct codec_unit *u, const real *x, size_t str
     const struct codec_range range = codec_range_make(e.low, e.high, e.damaged, u->bits);
     codec_store_u16(dst + u->ranges_at + channel * 2, range.minimum_bf16);
     codec_store_u16(dst + u->ranges_at + (u->c + channel) * 2, range.step_bf16);
+    struct codec_side_range side_range = {0};
+    if (by_sides) {
+        side_range = codec_side_range_make(&range, codec_threshold(u, channel), u->bits);
+    }
 
     unsigned char *codes = dst + u->codes_at + channel;
     clear_codes(u, codes, u->c, u->h * u->w);
     for (size_t i = 0; i < u->h; i++) {
         for (size_t j = 0; j < u->w; j++) {
             const size_t pixel = i * u->w + j;
-            const float r = (float)x[pixel * stride] - mean_at(u, means, i, j);
+            const float mean = mean_at(u, means, i, j), r = (float)x[pixel * stride] - mean;
             const uint32_t random = u->stochastic ? map_random(u, pixel, channel) : 0x8000u;
-            put_code(u, codes, u->c, pixel, quantise(&range, r, random));
+            const struct codec_sides sides = codec_sides_make(&side_range, mean);
+            put_code(u, codes, u->c, pixel,
+                     by_sides ? quantise_side(&sides, range.limit, r, random)
+                              : quantise(&range, r, random));
         }
     }
 }
@@ -153,7 +170,7 @@ static void encode_map_ref(const struct codec_unit *u, const real *x, size_t str
                            size_t c1, unsigned char *means, unsigned char *dst)
 {
     for (size_t ch = c0; ch < c1; ch++) {
-        encode_channel(u, x + ch, stride, ch, means == NULL ? NULL : means + (ch - c0) * 2, dst);
+        encode_channel(u, x + ch, stride, ch, 0, means == NULL ? NULL : means + (ch - c0) * 2, dst);
     }
 }
 
@@ -176,6 +193,40 @@ static void decode_map_ref(const struct codec_unit *u, const unsigned char *src,
                     v += r;
                 }
                 out[((i - h0) * u->w + j) * stride + (ch - c0)] = (real)v;
+            }
+        }
+    }
+}
+
+/* --- the same, from the batch-norm's threshold to either side ---------------------------------- */
+
+static void encode_sides_ref(const struct codec_unit *u, const real *x, size_t stride, size_t c0,
+                             size_t c1, unsigned char *means, unsigned char *dst)
+{
+    for (size_t ch = c0; ch < c1; ch++) {
+        encode_channel(u, x + ch, stride, ch, 1, means == NULL ? NULL : means + (ch - c0) * 2, dst);
+    }
+}
+
+static void decode_sides_ref(const struct codec_unit *u, const unsigned char *src, size_t h0,
+                             size_t h1, size_t c0, size_t c1, real *out, size_t stride)
+{
+    for (size_t ch = c0; ch < c1; ch++) {
+        const unsigned char *means = u->has_means ? src + ch * 2 : NULL;
+        const struct codec_side_range range = codec_side_range_load(
+            codec_load_u16(src + u->ranges_at + ch * 2),
+            codec_load_u16(src + u->ranges_at + (u->c + ch) * 2), codec_threshold(u, ch), u->bits);
+        const int falls = (float)u->gamma[ch] < 0.0f;
+        for (size_t i = h0; i < h1; i++) {
+            for (size_t j = 0; j < u->w; j++) {
+                const size_t pixel = i * u->w + j;
+                const float mean = mean_at(u, means, i, j);
+                const struct codec_sides sides = codec_sides_make(&range, mean);
+                const int sign = u->signs[pixel * ((u->c + 7) / 8) + ch / 8] >> ch % 8 & 1;
+                const float step = (sign != falls ? sides.up : -sides.down) + range.last_bit;
+                const uint32_t code = get_code(u, src + u->codes_at + ch, u->c, pixel);
+                const float r = sides.d + (float)code * step;
+                out[(pixel - h0 * u->w) * stride + (ch - c0)] = (real)(mean + r);
             }
         }
     }
@@ -374,6 +425,8 @@ void codec_kernels_fill_ref(struct codec_kernels *k)
         .decode_group = decode_group_ref,
         .encode_official = encode_official_ref,
         .decode_official = decode_official_ref,
+        .encode_sides = encode_sides_ref,
+        .decode_sides = decode_sides_ref,
         .encode_bins = encode_bins_ref,
         .decode_bins = decode_bins_ref,
     };

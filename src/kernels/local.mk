@@ -62,9 +62,11 @@ kernels_sources += \
 	src/kernels/codec_ref.c \
 	src/kernels/simd/codec_octet.h \
 	src/kernels/simd/codec_philox.h \
-	src/kernels/simd/codec_simd.h
+	src/kernels/simd/codec_simd.h \
+	src/kernels/simd/codec_walk.h
 kernels_codec_isa_sources += \
 	src/kernels/simd/codec_bins.c \
 	src/kernels/simd/codec_group.c \
 	src/kernels/simd/codec_map.c \
-	src/kernels/simd/codec_planes.c
+	src/kernels/simd/codec_planes.c \
+	src/kernels/simd/codec_sides.c

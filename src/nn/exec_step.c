@@ -155,6 +155,7 @@ static void bind_norm(struct exec *e, const struct plan *p, const struct plan_st
         fill_io(e, p, s, &io);
         const struct layer *l = exec_layer(e, s);
         l->type->norm(l, &io, &pv->map.norm);
+        pv->map.norm.signs = io.signs;
     }
 }
 

@@ -137,6 +137,9 @@ static int emit_decode(struct plan_builder *b, uint32_t v, const struct layer *r
     if (pv->choice.normalised) {
         s->layer = b->p->codes[s->code].layer;
         s->side = plan_use(b, b->side[s->layer]);
+        if (pv->map.marks & STORE_MARK_SIGNED) {
+            s->signs = plan_use(b, b->signs[plan_sign_keeper(b, v)->index]);
+        }
     }
     struct shape shape = plan_shape(b, v);
     s->y = plan_add_buffer(b, PLAN_RESTORED, MEM_ACTIVATION, v, shape_bytes(&shape));

@@ -59,6 +59,35 @@ static int is_pooled(const struct plan_builder *b, uint32_t v)
     return 0;
 }
 
+/* Are the ReLU's sign bits kept? */
+int plan_has_signs(const struct plan_builder *b, const struct layer *l)
+{
+    return b->needs[l->index].output_sign && !plan_is_reference(b, l->out) &&
+           !plan_is_derived_mask(b, l);
+}
+
+/* The ReLU whose sign bits tell where the output of the batch-norm is positive that reads v; NULL if
+ * there is none. */
+const struct layer *plan_sign_keeper(const struct plan_builder *b, uint32_t v)
+{
+    for (size_t i = 0; i < b->g->n_layers; i++) {
+        const struct layer *l = plan_layer(b, i), *bn = producer_of(b, l->in[0]);
+        if (is_type(l, "relu") && is_type(bn, "batch_norm") && bn->in[0] == v &&
+            plan_has_signs(b, l)) {
+            return l;
+        }
+    }
+    return NULL;
+}
+
+/* STORE_MARK_SIGNED */
+static int is_signed(const struct plan_builder *b, uint32_t v, const struct store *store,
+                     unsigned uses)
+{
+    return store->params.rebuild_bn && (uses & STORE_USE_BN) && n_map_readers(b, v) == 1 &&
+           plan_sign_keeper(b, v);
+}
+
 static void choose(struct plan_builder *b, uint32_t v, unsigned uses, int exact)
 {
     struct plan_value *pv = &b->p->values[v];
@@ -71,7 +100,8 @@ static void choose(struct plan_builder *b, uint32_t v, unsigned uses, int exact)
         .producer = producer ? producer->type->name : NULL,
         .shape = plan_shape(b, v),
         .uses = uses,
-        .marks = value->marks | (is_pooled(b, v) ? STORE_MARK_POOLED : 0),
+        .marks = value->marks | (is_pooled(b, v) ? STORE_MARK_POOLED : 0) |
+                 (is_signed(b, v, pv->store, uses) ? STORE_MARK_SIGNED : 0),
         .n_readers = n_map_readers(b, v),
         .can_recompute = producer && producer->type->recomputable,
     };

@@ -113,7 +113,6 @@ static int emit_sums(struct plan_builder *b, const struct layer *l)
 
 static void emit_forward(struct plan_builder *b, const struct layer *l)
 {
-    const struct layer_needs *n = &b->needs[l->index];
     int workspace = l->type->forward_sums ? emit_sums(b, l) : PLAN_NONE;
     if (l->type->norm) {
         emit_encodes(b, l->in[0], l);
@@ -143,8 +142,7 @@ static void emit_forward(struct plan_builder *b, const struct layer *l)
         s->side = add_side(b, l);
         s->workspace = plan_add_workspace(b, plan_layer_workspace(b, l, LAYER_FORWARD, 0));
     }
-    if (b->p->training && n->output_sign && !plan_is_reference(b, l->out) &&
-        !plan_is_derived_mask(b, l)) {
+    if (b->p->training && plan_has_signs(b, l)) {
         s->signs = b->signs[l->index] = plan_add_buffer(b, PLAN_SIGNS, MEM_SAVED, l->index,
                                                         relu_sign_bytes(&out));
     }

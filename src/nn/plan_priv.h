@@ -60,6 +60,11 @@ int plan_use(struct plan_builder *b, int buffer);
 /* Does backward take the ReLU's mask from its rebuilt output? */
 int plan_is_derived_mask(const struct plan_builder *b, const struct layer *l);
 
+/* Are the ReLU's sign bits kept? And the ReLU whose bits tell where the output of the batch-norm is
+ * positive that reads the value (NULL: none). Of values behind it, `kept` must be decided. */
+int plan_has_signs(const struct plan_builder *b, const struct layer *l);
+const struct layer *plan_sign_keeper(const struct plan_builder *b, uint32_t value);
+
 /* Scratch of a layer's step. */
 size_t plan_layer_workspace(const struct plan_builder *b, const struct layer *l,
                             enum layer_phase phase, int want_dx);

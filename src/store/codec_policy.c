@@ -24,6 +24,18 @@ void codec_policy_plan(const struct store *s, const struct codec_spec *spec,
     choice->pieces[STORE_PIECE_CODES] = parts.codes;
     choice->pieces[STORE_PIECE_RANGES] = parts.ranges;
     choice->workspace_bytes = codec_workspace_bytes(spec, &map->shape, s->n_threads);
+    choice->normalised = spec->kind == CODEC_SIDES;
+}
+
+struct codec_spec codec_policy_sided(const struct codec_spec *spec, const struct store_map *map)
+{
+    struct codec_spec sided = *spec;
+    if ((map->marks & STORE_MARK_SIGNED) && spec->kind == CODEC_MAP &&
+        spec->keep == CODEC_KEEP_BOTH) {
+        sided.kind = CODEC_SIDES;
+        sided.norm = &map->norm;
+    }
+    return sided;
 }
 
 size_t codec_policy_encode(const struct store *s, const struct codec_spec *spec,

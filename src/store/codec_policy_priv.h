@@ -12,6 +12,10 @@ int codec_policy_check_bits(const char *policy, const struct store_params *p, st
 void codec_policy_plan(const struct store *s, const struct codec_spec *spec,
                        const struct store_map *map, struct store_choice *choice);
 
+/* A code with a range per map, with that range on either side of the batch-norm's threshold where the
+ * map's marks allow it. */
+struct codec_spec codec_policy_sided(const struct codec_spec *spec, const struct store_map *map);
+
 size_t codec_policy_encode(const struct store *s, const struct codec_spec *spec,
                            const struct tensor *x, const struct rng *rng, void *slot,
                            void *workspace);

@@ -17,6 +17,12 @@ static struct codec_spec spec_of(const struct store_params *p)
     };
 }
 
+static struct codec_spec spec_for(const struct store *s, const struct store_map *map)
+{
+    const struct codec_spec spec = spec_of(&s->params);
+    return codec_policy_sided(&spec, map);
+}
+
 static int check(const struct store_params *p, struct err *err)
 {
     const int code = codec_policy_check_bits("division", p, err);
@@ -74,23 +80,22 @@ static double bits_per_value(const struct store_params *p, const struct shape *s
 
 static void plan(const struct store *s, const struct store_map *map, struct store_choice *choice)
 {
-    const struct codec_spec spec = spec_of(&s->params);
+    const struct codec_spec spec = spec_for(s, map);
     codec_policy_plan(s, &spec, map, choice);
 }
 
 static size_t encode(struct store *s, const struct store_map *map, const struct tensor *x,
                      const struct rng *rng, void *slot, size_t cap, void *workspace)
 {
-    (void)map, (void)cap;
-    const struct codec_spec spec = spec_of(&s->params);
+    (void)cap;
+    const struct codec_spec spec = spec_for(s, map);
     return codec_policy_encode(s, &spec, x, rng, slot, workspace);
 }
 
 static void encode_samples(struct store *s, const struct store_map *map, const struct tensor *x,
                            size_t first, const struct rng *rng, void *slot, void *workspace)
 {
-    (void)map;
-    const struct codec_spec spec = spec_of(&s->params);
+    const struct codec_spec spec = spec_for(s, map);
     codec_encode_samples(s->kernels, &spec, x, first, rng, slot, workspace);
 }
 
@@ -98,7 +103,7 @@ static void decode(struct store *s, const struct store_map *map, const void *slo
                    const struct codec_block *block, struct tensor *out, void *workspace)
 {
     (void)workspace;
-    const struct codec_spec spec = spec_of(&s->params);
+    const struct codec_spec spec = spec_for(s, map);
     codec_decode(s->kernels, &spec, &map->shape, slot, block, out, s->n_threads);
 }
 

@@ -70,6 +70,8 @@ enum store_mark {
     STORE_MARK_STAGE_END = 4, /* input of the next stage */
     STORE_MARK_SHORTCUT = 8,  /* made by a projection shortcut's convolution */
     STORE_MARK_POOLED = 16,   /* a pooling reads it, or what batch-norm and ReLU make of it */
+    STORE_MARK_SIGNED = 32,   /* with `recompute: bn`: a batch-norm alone reads it, and where its
+                                 output is positive is kept exactly (store_map.norm.signs) */
 };
 
 /* One map, as a policy sees it. */
@@ -112,7 +114,8 @@ struct store_choice {
      * map may take more or less than its share while the pool lasts. */
     int pooled;
     int normalised;    /* STORE_ENCODE, of a map with STORE_USE_BN: encode when the batch-norm that
-                          reads it has its statistics (store_map.norm) */
+                          reads it has its statistics (store_map.norm); decode also gets
+                          norm.signs if the map has STORE_MARK_SIGNED */
     int keep_restored; /* STORE_RECOMPUTE: once made again, keep it for all of its readers */
     size_t lead; /* steps before its decoding at which `prefetch` gets the restored map's buffer */
     size_t lag;  /* steps after its encoding for which the map's buffer is not used for others */

@@ -41,12 +41,14 @@ check_PROGRAMS += \
 	tests/kernels/test_codec \
 	tests/kernels/test_codec_bins \
 	tests/kernels/test_codec_official \
-	tests/kernels/test_codec_planes
+	tests/kernels/test_codec_planes \
+	tests/kernels/test_codec_sides
 TESTS += \
 	tests/kernels/test_codec \
 	tests/kernels/test_codec_bins \
 	tests/kernels/test_codec_official \
-	tests/kernels/test_codec_planes
+	tests/kernels/test_codec_planes \
+	tests/kernels/test_codec_sides
 tests_kernels_test_codec_SOURCES = tests/kernels/test_codec.c tests/kernels/codec_fixture.h
 tests_kernels_test_codec_CFLAGS = $(TEST_CFLAGS)
 tests_kernels_test_codec_LDADD = $(TEST_LIBS)
@@ -60,3 +62,6 @@ tests_kernels_test_codec_bins_LDADD = $(TEST_LIBS)
 tests_kernels_test_codec_planes_SOURCES = tests/kernels/test_codec_planes.c tests/kernels/codec_fixture.h
 tests_kernels_test_codec_planes_CFLAGS = $(TEST_CFLAGS)
 tests_kernels_test_codec_planes_LDADD = $(TEST_LIBS)
+tests_kernels_test_codec_sides_SOURCES = tests/kernels/test_codec_sides.c tests/kernels/codec_fixture.h
+tests_kernels_test_codec_sides_CFLAGS = $(TEST_CFLAGS)
+tests_kernels_test_codec_sides_LDADD = $(TEST_LIBS)

@@ -206,6 +206,7 @@ static const struct net_options policies[] = {
     {.policy_name = "actnn", .params = {ACTNN, .adapt = STORE_ADAPT_SAMPLE}},
     {.policy_name = "actnn", .params = {ACTNN, .adapt = STORE_ADAPT_SAMPLE, .unshared = 1}},
     {.policy_name = "acgc"},
+    {.policy_name = "fixed", .params = {.bits = 2, .stochastic = 1, .rebuild_bn = 1}},
 };
 enum { N_POLICIES = sizeof policies / sizeof *policies };
 
@@ -520,6 +521,44 @@ START_TEST(eight_bits_keep_the_gradient)
 }
 END_TEST
 
+/* Squared error of the weights' gradients in a first step, relative to their squares. */
+static double gradient_error(const struct net *exact, struct net_options o)
+{
+    struct net lossy;
+    double error = 0, square = 0;
+    net_init(&lossy, resnet18, &o);
+    net_loss(&lossy, 0);
+    for (size_t i = 0; i < exact->graph.n_params; i++) {
+        const struct param *p = &exact->graph.params[i];
+        for (size_t e = 0; p->layout != PARAM_VECTOR && e < p->n; e++) {
+            const double right = (double)exact->grad[i][e], d = (double)lossy.grad[i][e] - right;
+            error += d * d;
+            square += right * right;
+        }
+    }
+    net_fini(&lossy);
+    return error / square;
+}
+
+/* A convolution's input that is rebuilt from the batch-norm's is no worse than one of as many bits
+ * that is saved: the exact signs go into the code. */
+START_TEST(rebuilt_inputs_are_as_good_as_saved_ones)
+{
+    static const char *const names[] = {"fixed", "division"};
+    struct net_options o = {.n = 8, .size = 32, .isa = "auto"};
+    struct net exact;
+    net_init(&exact, resnet18, &o);
+    net_loss(&exact, 0);
+    o.policy_name = names[_i];
+    o.params = store_params_default();
+    const double saved = gradient_error(&exact, o);
+    o.params.rebuild_bn = 1;
+    const double rebuilt = gradient_error(&exact, o);
+    ck_assert_msg(rebuilt < saved, "%s: %g rebuilt, %g saved", names[_i], rebuilt, saved);
+    net_fini(&exact);
+}
+END_TEST
+
 START_TEST(running_statistics_follow_the_groups)
 {
     struct net whole, groups;
@@ -627,6 +666,7 @@ int main(void)
     tcase_add_loop_test(t, same_seed_same_bits_for_any_number_of_threads, 0,
                         N_NETWORKS * N_POLICIES);
     tcase_add_loop_test(t, eight_bits_keep_the_gradient, 0, (N_NETWORKS + 1) * 2);
+    tcase_add_loop_test(t, rebuilt_inputs_are_as_good_as_saved_ones, 0, 2);
     tcase_add_test(t, running_statistics_follow_the_groups);
     tcase_add_test(t, single_value_per_channel_is_refused);
     tcase_add_loop_test(t, out_of_memory_is_an_error_and_leaks_nothing, 0, N_NETWORKS);

@@ -62,7 +62,7 @@ SIMD_INLINE void encode_tile(const struct codec_philox *ph, const struct codec_l
                              unsigned char *codes)
 {
     const simd_f32 no_mean[CODEC_VECTORS] = {{0}};
-    codec_encode_next(range, v, CODEC_TILE_LANES, (struct codec_means){no_mean, 0}, bits, ph,
+    codec_encode_next(range, v, CODEC_TILE_LANES, (struct codec_means){no_mean, 0}, bits, 0, ph,
                       stream, codes, CODEC_TILE_LANES);
 }
 
@@ -189,6 +189,7 @@ void SIMD_NAME(codec_kernels_fill)(struct codec_kernels *k)
      * stays. */
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
     SIMD_NAME(codec_map_fill)(k);
+    SIMD_NAME(codec_sides_fill)(k);
     SIMD_NAME(codec_bins_fill)(k);
     SIMD_NAME(codec_planes_fill)(k);
     k->encode_group = encode_group;

@@ -28,11 +28,19 @@ SIMD_INLINE struct codec_words codec_no_words(void)
 
 /* --- encode ----------------------------------------------------------------------------------- */
 
-/* (r - m)/s in units of 1/65536, plus 16 random bits: the code stands in the upper half. */
+/* (r - m)/s in units of 1/65536, plus 16 random bits: the code stands in the upper half. is_sided:
+ * |r - d|/s, in the scale of its side. */
 SIMD_INLINE simd_u32 codec_scaled(const struct codec_lanes *range, simd_f32 x, simd_f32 mean,
-                                  simd_u32 random)
+                                  simd_u32 random, int is_sided)
 {
-    const simd_f32 t = (x - mean - range->minimum) * range->scale;
+    simd_f32 t = x - mean - range->minimum;
+    if (is_sided) {
+        const simd_u32 scale = codec_select(t > 0.0f, (simd_u32)range->scale,
+                                            (simd_u32)range->down);
+        t = (simd_f32)((simd_u32)t & 0x7FFFFFFFu) * (simd_f32)scale;
+    } else {
+        t *= range->scale;
+    }
     return codec_round(codec_min(t, range->limit)) + random;
 }
 
@@ -157,12 +165,12 @@ SIMD_INLINE void codec_stream_next_strip(struct codec_stream *s)
 
 /* Codes of a strip's whole octet: values at x + i * stride, `bits` rows of bytes, `row_bytes`
  * apart. The random bits of pixel i are the words' 16-bit lane i. is_drawing: the next octet's are
- * drawn meanwhile.
+ * drawn meanwhile. is_sided: range is that of the one block that the octet lies in.
  *
  * Pixels are taken in pairs, whose codes share a 32-bit lane until all of one byte are in it. */
 SIMD_INLINE void codec_encode_octet(const struct codec_lanes range[CODEC_VECTORS], const float *x,
                                     size_t stride, struct codec_means means, unsigned bits,
-                                    const struct codec_philox *ph, int is_drawing,
+                                    int is_sided, const struct codec_philox *ph, int is_drawing,
                                     struct codec_stream *stream, unsigned char *codes,
                                     size_t row_bytes)
 {
@@ -183,9 +191,10 @@ SIMD_INLINE void codec_encode_octet(const struct codec_lanes range[CODEC_VECTORS
             const float *const at = x + 2 * i * stride + v * SIMD_LANES;
             const simd_f32 *const mean = means.mean + 2 * i * means.step + v;
             const simd_u32 word = stream->words[v].word[i];
-            const simd_u32 a = codec_scaled(&range[v], simd_load(at), mean[0], word & 0xFFFFu);
+            const simd_u32 a = codec_scaled(&range[v], simd_load(at), mean[0], word & 0xFFFFu,
+                                            is_sided);
             const simd_u32 b = codec_scaled(&range[v], simd_load(at + stride), mean[means.step],
-                                            word >> 16);
+                                            word >> 16, is_sided);
             const simd_u32 pair = codec_zip_upper(a, b);
             if (bits == 8) {
                 two_rows[i][v] = codec_two_rows(pair, pair, bits);
@@ -212,14 +221,17 @@ SIMD_INLINE void codec_encode_octet(const struct codec_lanes range[CODEC_VECTORS
 /* The stream's octet, and on to the next. */
 SIMD_INLINE void codec_encode_next(const struct codec_lanes range[CODEC_VECTORS], const float *x,
                                    size_t stride, struct codec_means means, unsigned bits,
-                                   const struct codec_philox *ph, struct codec_stream *stream,
-                                   unsigned char *codes, size_t row_bytes)
+                                   int is_sided, const struct codec_philox *ph,
+                                   struct codec_stream *stream, unsigned char *codes,
+                                   size_t row_bytes)
 {
     if (stream->is_random && stream->is_near) {
-        codec_encode_octet(range, x, stride, means, bits, ph, 1, stream, codes, row_bytes);
+        codec_encode_octet(range, x, stride, means, bits, is_sided, ph, 1, stream, codes,
+                           row_bytes);
         stream->block += stream->step;
     } else {
-        codec_encode_octet(range, x, stride, means, bits, ph, 0, stream, codes, row_bytes);
+        codec_encode_octet(range, x, stride, means, bits, is_sided, ph, 0, stream, codes,
+                           row_bytes);
         codec_stream_draw(ph, stream);
     }
 }
@@ -238,7 +250,7 @@ SIMD_INLINE void codec_encode_part(const struct codec_lanes *range, const float 
             const simd_u32 word = words->word[i / 2];
             const simd_u32 random = i % 2 == 0 ? word & 0xFFFFu : word >> 16;
             const simd_f32 v = codec_load(x + i * stride, lanes);
-            byte |= codec_scaled(range, v, means.mean[i * means.step], random) >>
+            byte |= codec_scaled(range, v, means.mean[i * means.step], random, 0) >>
                     16 << place * bits;
         }
         codec_store_bytes(codes + row * row_bytes, byte, lanes);

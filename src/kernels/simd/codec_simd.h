@@ -24,6 +24,7 @@ typedef uint8_t simd_u8 __attribute__((vector_size(SIMD_LANES)));
 
 /* The other files' parts of the table; codec_group.c puts the whole together. */
 void SIMD_NAME(codec_map_fill)(struct codec_kernels *k);
+void SIMD_NAME(codec_sides_fill)(struct codec_kernels *k);
 void SIMD_NAME(codec_bins_fill)(struct codec_kernels *k);
 void SIMD_NAME(codec_planes_fill)(struct codec_kernels *k);
 
@@ -206,6 +207,7 @@ SIMD_INLINE void codec_store_bytes(unsigned char *p, simd_u32 x, size_t lanes)
 struct codec_lanes {
     simd_u32 minimum_bf16, step_bf16;
     simd_f32 minimum, scale, limit;
+    simd_f32 down; /* CODEC_SIDES: the scale below `minimum`, which is then d */
 };
 
 SIMD_INLINE simd_u32 codec_bf16_nearest_lanes(simd_f32 x)
