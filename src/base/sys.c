@@ -69,6 +69,18 @@ static size_t read_kb_line(const char *path, const char *field)
     return value == NULL ? 0 : (size_t)strtoull(value, NULL, 10) * 1024;
 }
 
+int sys_n_runnable(void)
+{
+    char text[128];
+    int n = 0;
+    /* "0.20 0.18 0.12 1/80 11206": three averages, tasks that run / all, the last process. */
+    if (read_text("/proc/loadavg", text, sizeof text) != 0 ||
+        sscanf(text, "%*s %*s %*s %d/", &n) != 1) {
+        return 0;
+    }
+    return n;
+}
+
 size_t sys_peak_bytes(void)
 {
     return read_kb_line("/proc/self/status", "VmHWM:");

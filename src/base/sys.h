@@ -20,6 +20,10 @@ size_t sys_memory_bytes(void);
 /* Processors this process may run on (affinity mask), at least 1. */
 int sys_n_cpus(void);
 
+/* Tasks of the machine that run or wait for a processor at this moment, the caller among them; 0
+ * where the system does not say. */
+int sys_n_runnable(void);
+
 /* "model name" of /proc/cpuinfo, "unknown" where there is none. Returns buf. */
 const char *sys_cpu_name(char *buf, size_t cap);
 

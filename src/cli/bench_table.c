@@ -4,6 +4,7 @@
 
 #include "base/mem.h"
 #include "base/sys.h"
+#include "cli/cli.h"
 #include "cli/bench.h"
 #include "report/csv_write.h"
 #include "report/table.h"
@@ -86,6 +87,7 @@ int bench_table_write(const struct bench_column *columns, size_t n_columns, cons
 void bench_describe(const char *what, int n_threads, const char *isa)
 {
     char cpu[128];
-    (void)printf("%s; %d thread%s, %s, %s\n\n", what, n_threads, n_threads == 1 ? "" : "s", isa,
+    (void)printf("%s; %d thread%s%s, %s, %s\n\n", what, n_threads, n_threads == 1 ? "" : "s",
+                 n_threads > 1 && cli_threads_sleep() ? " that sleep while they wait" : "", isa,
                  sys_cpu_name(cpu, sizeof cpu));
 }

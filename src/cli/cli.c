@@ -6,16 +6,54 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/sys.h"
+
+/* How long a waiting thread spins, in turns of some 50 cycles: longer than the pauses between
+ * parallel loops, and a small part of a training step. */
+#define SPIN_TURNS "100000"
+
+/* Other tasks that want a processor: one for every 8 that there are is busy. What runs but for a
+ * moment is not seen in all of the looks. */
+static int is_busy(void)
+{
+    enum { LOOKS = 16, PAUSE_US = 2000 };
+    int others = sys_n_runnable() - 1;
+    for (int i = 1; i < LOOKS && others > 0; i++) {
+        (void)usleep(PAUSE_US);
+        const int now = sys_n_runnable() - 1;
+        others = now < others ? now : others;
+    }
+    return others > 0 && others * 8 >= sys_n_cpus();
+}
+
+static int is_settled(void)
+{
+    return getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT");
+}
+
+/* First OpenBLAS, whose threads would count as other tasks, then the rest. */
 void cli_settle_threads(char **argv)
 {
     const char *blas = getenv("OPENBLAS_NUM_THREADS");
-    if (getenv("OMP_WAIT_POLICY") && blas && strcmp(blas, "1") == 0) {
+    int failed;
+    if (!blas || strcmp(blas, "1") != 0) {
+        failed = setenv("OPENBLAS_NUM_THREADS", "1", 1);
+    } else if (is_settled()) {
         return;
+    } else if (is_busy()) {
+        failed = setenv("OMP_WAIT_POLICY", "passive", 1);
+    } else {
+        failed = setenv("GOMP_SPINCOUNT", SPIN_TURNS, 1);
     }
-    if (setenv("OMP_WAIT_POLICY", "passive", 0) == 0 &&
-        setenv("OPENBLAS_NUM_THREADS", "1", 1) == 0) {
+    if (!failed) {
         (void)execv("/proc/self/exe", argv); /* without /proc the run is as it would be */
     }
+}
+
+int cli_threads_sleep(void)
+{
+    const char *policy = getenv("OMP_WAIT_POLICY"), *turns = getenv("GOMP_SPINCOUNT");
+    return turns ? strcmp(turns, "0") == 0 : policy && strcmp(policy, "passive") == 0;
 }
 
 int cli_flush(struct err *err)

@@ -39,6 +39,9 @@ END_TEST
 START_TEST(machine_is_sensible)
 {
     ck_assert_int_ge(sys_n_cpus(), 1);
+    if (access("/proc/loadavg", R_OK) == 0) {
+        ck_assert_int_ge(sys_n_runnable(), 1); /* this one runs */
+    }
     const size_t memory = sys_memory_bytes();
     ck_assert(memory == 0 || memory > (size_t)16 << 20);
     const struct sys_isa isa = sys_isa_get();
