@@ -145,65 +145,90 @@ void batch_norm_stats(const struct kernels *k, const struct tensor *x, size_t gr
 
 /* --- normalisation ---------------------------------------------------------------------------- */
 
-void batch_norm_apply(const struct kernels *k, const struct tensor *x, size_t group,
-                      const real *mean, const real *invstd, const real *gamma, const real *beta,
+static size_t sign_stride(size_t c)
+{
+    return (c + 7) / 8;
+}
+
+/* Pixels first .. first + n - 1 of group g. */
+static struct bn_run run_of(const struct batch_norm *bn, const struct tensor *x, size_t g,
+                            size_t first, size_t n)
+{
+    const size_t c = x->shape.c;
+    struct bn_run run = {
+        .n_pixels = n,
+        .c = c,
+        .x = x->data + first * x->pixel_stride,
+        .x_stride = x->pixel_stride,
+        .mean = bn->mean + g * c,
+        .invstd = bn->invstd + g * c,
+        .gamma = bn->gamma,
+        .beta = bn->beta,
+    };
+    if (bn->relu && bn->signs != NULL) {
+        run.signs = bn->signs + first * sign_stride(c);
+        run.sign_stride = sign_stride(c);
+    }
+    return run;
+}
+
+void batch_norm_apply(const struct kernels *k, const struct tensor *x, const struct batch_norm *bn,
                       struct tensor *y)
 {
     assert(loop_same_shape(&x->shape, &y->shape));
-    const size_t c = x->shape.c;
-    const struct blocks b = blocks_cut(&x->shape, group, LOOP_BLOCK_BYTES, 1);
+    const struct blocks b = blocks_cut(&x->shape, bn->group, LOOP_BLOCK_BYTES, 1);
+    const enum bn_relu relu = !bn->relu           ? BN_NO_RELU
+                              : bn->signs == NULL ? BN_RELU
+                              : bn->is_given      ? BN_RELU_READ
+                                                  : BN_RELU_WRITE;
 
 #pragma omp parallel for schedule(static) if (blocks_want_threads(&x->shape))
     for (size_t i = 0; i < b.n_blocks; i++) {
         size_t g, n;
         const size_t first = blocks_get(&b, i, &g, &n);
-        const struct bn_run run = {
-            .n_pixels = n,
-            .c = c,
-            .x = x->data + first * x->pixel_stride,
-            .x_stride = x->pixel_stride,
-            .mean = mean + g * c,
-            .invstd = invstd + g * c,
-            .gamma = gamma,
-            .beta = beta,
-            .out = y->data + first * y->pixel_stride,
-            .out_stride = y->pixel_stride,
-        };
+        struct bn_run run = run_of(bn, x, g, first, n);
+        run.relu = relu;
+        run.out = y->data + first * y->pixel_stride;
+        run.out_stride = y->pixel_stride;
         k->loop.bn_apply(&run);
     }
 }
 
 /* --- backward --------------------------------------------------------------------------------- */
 
+static struct bn_run backward_run(const struct batch_norm *bn, const struct tensor *dy,
+                                  const struct tensor *x, size_t g, size_t first, size_t n)
+{
+    struct bn_run run = run_of(bn, x, g, first, n);
+    run.relu = !bn->relu ? BN_NO_RELU : bn->signs == NULL ? BN_RELU : BN_RELU_READ;
+    run.dy = dy->data + first * dy->pixel_stride;
+    run.dy_stride = dy->pixel_stride;
+    return run;
+}
+
 static void sums_block(const struct kernels *k, const struct tensor *dy, const struct tensor *x,
-                       const real *mean, const struct run_blocks *b, size_t i, double *part)
+                       const struct batch_norm *bn, const struct run_blocks *b, size_t i,
+                       double *part)
 {
     assert(loop_same_shape(&x->shape, &dy->shape));
     const size_t c = x->shape.c, chunk = chunk_pixels(c);
     const size_t first = b->first + i * b->block, n = block_pixels(b, i);
     memset(part, 0, 2 * c * sizeof(double));
     for (size_t p = 0; p < n; p += chunk) {
-        const struct bn_run run = {
-            .n_pixels = n - p < chunk ? n - p : chunk,
-            .c = c,
-            .x = x->data + (first + p) * x->pixel_stride,
-            .x_stride = x->pixel_stride,
-            .dy = dy->data + (first + p) * dy->pixel_stride,
-            .dy_stride = dy->pixel_stride,
-            .mean = mean + b->group * c,
-        };
+        const struct bn_run run = backward_run(bn, dy, x, b->group, first + p,
+                                               n - p < chunk ? n - p : chunk);
         k->loop.bn_reduce(&run, part, part + c);
     }
 }
 
 void batch_norm_backward_sums_run(const struct kernels *k, const struct tensor *dy,
-                                  const struct tensor *x, size_t group, const real *mean,
-                                  size_t run, void *workspace)
+                                  const struct tensor *x, const struct batch_norm *bn, size_t run,
+                                  void *workspace)
 {
-    const struct sample_runs r = sample_runs_cut(&x->shape, group);
+    const struct sample_runs r = sample_runs_cut(&x->shape, bn->group);
     const struct run_blocks b = run_blocks(&x->shape, &r, run);
     for (size_t i = 0; i < b.n_blocks; i++) {
-        sums_block(k, dy, x, mean, &b, i,
+        sums_block(k, dy, x, bn, &b, i,
                    (double *)workspace + (run * b.n_blocks + i) * 2 * x->shape.c);
     }
 }
@@ -243,49 +268,38 @@ void batch_norm_backward_sums_merge(const struct shape *x, size_t group, const r
 }
 
 void batch_norm_backward_reduce(const struct kernels *k, const struct tensor *dy,
-                                const struct tensor *x, size_t group, const real *mean,
-                                const real *invstd, real *means, real *dgamma, real *dbeta,
-                                void *workspace)
+                                const struct tensor *x, const struct batch_norm *bn, real *means,
+                                real *dgamma, real *dbeta, void *workspace)
 {
-    const struct sample_runs r = sample_runs_cut(&x->shape, group);
+    const struct sample_runs r = sample_runs_cut(&x->shape, bn->group);
     size_t block;
     const size_t n_blocks = blocks_per_run(&x->shape, &r, &block);
 #pragma omp parallel for schedule(static) if (blocks_want_threads(&x->shape))
     for (size_t i = 0; i < r.n_runs * n_blocks; i++) {
         const struct run_blocks b = run_blocks(&x->shape, &r, i / n_blocks);
-        sums_block(k, dy, x, mean, &b, i % n_blocks, (double *)workspace + i * 2 * x->shape.c);
+        sums_block(k, dy, x, bn, &b, i % n_blocks, (double *)workspace + i * 2 * x->shape.c);
     }
-    batch_norm_backward_sums_merge(&x->shape, group, invstd, means, dgamma, dbeta, workspace);
+    batch_norm_backward_sums_merge(&x->shape, bn->group, bn->invstd, means, dgamma, dbeta,
+                                   workspace);
 }
 
 void batch_norm_backward_apply(const struct kernels *k, const struct tensor *dy,
-                               const struct tensor *x, size_t group, const real *mean,
-                               const real *invstd, const real *gamma, const real *means,
-                               struct tensor *dx, int accumulate)
+                               const struct tensor *x, const struct batch_norm *bn,
+                               const real *means, struct tensor *dx, int accumulate)
 {
     assert(loop_same_shape(&x->shape, &dy->shape) && loop_same_shape(&x->shape, &dx->shape));
     const size_t c = x->shape.c;
-    const struct blocks b = blocks_cut(&x->shape, group, LOOP_BLOCK_BYTES, 1);
+    const struct blocks b = blocks_cut(&x->shape, bn->group, LOOP_BLOCK_BYTES, 1);
 
 #pragma omp parallel for schedule(static) if (blocks_want_threads(&x->shape))
     for (size_t i = 0; i < b.n_blocks; i++) {
         size_t g, n;
         const size_t first = blocks_get(&b, i, &g, &n);
-        const struct bn_run run = {
-            .n_pixels = n,
-            .c = c,
-            .x = x->data + first * x->pixel_stride,
-            .x_stride = x->pixel_stride,
-            .dy = dy->data + first * dy->pixel_stride,
-            .dy_stride = dy->pixel_stride,
-            .mean = mean + g * c,
-            .invstd = invstd + g * c,
-            .gamma = gamma,
-            .means = means + g * 2 * c,
-            .out = dx->data + first * dx->pixel_stride,
-            .out_stride = dx->pixel_stride,
-            .accumulate = accumulate,
-        };
+        struct bn_run run = backward_run(bn, dy, x, g, first, n);
+        run.means = means + g * 2 * c;
+        run.out = dx->data + first * dx->pixel_stride;
+        run.out_stride = dx->pixel_stride;
+        run.accumulate = accumulate;
         k->loop.bn_backward(&run);
     }
 }

@@ -17,6 +17,15 @@
 #include "base/real.h"
 #include "base/rng.h"
 
+/* The ReLU behind a batch-norm as part of its loops. y is the batch-norm's output, positive where
+ * y > 0. */
+enum bn_relu {
+    BN_NO_RELU,
+    BN_RELU, /* apply: out = y <= 0 ? 0 : y; backward: dy counts where y, made again, is positive */
+    BN_RELU_WRITE, /* apply: the same, and bits of where it is positive */
+    BN_RELU_READ,  /* apply: out = y where the bit is set, else 0; backward: dy counts there */
+};
+
 /* A run of pixels of one group for batch-norm; each loop reads the members it needs. */
 struct bn_run {
     size_t n_pixels, c;
@@ -27,6 +36,9 @@ struct bn_run {
     real *out;
     size_t out_stride;
     int accumulate;
+    enum bn_relu relu;
+    uint8_t *signs;     /* bit i % 8 of byte i / 8: channel i */
+    size_t sign_stride; /* bytes from one pixel to the next */
 };
 
 /* Geometry of a pooling: input h x w, output oh x ow, windows r x r. */
@@ -84,9 +96,10 @@ struct loop_kernels {
      * have at most a few hundred pixels. Reads x twice. */
     void (*bn_moments)(size_t n_pixels, size_t c, const real *x, size_t xs, size_t n_before,
                        double *mean, double *m2);
-    /* out = gamma * invstd * (x - mean) + beta. */
+    /* out = gamma * invstd * (x - mean) + beta, then the ReLU. */
     void (*bn_apply)(const struct bn_run *r);
-    /* sum_dy[c] += sum of dy, sum_dy_dev[c] += sum of dy * (x - mean); as many pixels as above. */
+    /* sum_dy[c] += sum of dy, sum_dy_dev[c] += sum of dy * (x - mean); as many pixels as above.
+     * Of a dy that the ReLU stops, nothing. */
     void (*bn_reduce)(const struct bn_run *r, double *sum_dy, double *sum_dy_dev);
     /* out (+)= gamma * invstd * (dy - means[0] - (x - mean) * invstd * means[1]). */
     void (*bn_backward)(const struct bn_run *r);

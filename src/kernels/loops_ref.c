@@ -129,21 +129,57 @@ static void ref_bn_moments(size_t n_pixels, size_t c, const real *x, size_t xs, 
     }
 }
 
+static real bn_output(const struct bn_run *r, size_t p, size_t i)
+{
+    const real dev = r->x[p * r->x_stride + i] - r->mean[i];
+    return r->gamma[i] * r->invstd[i] * dev + r->beta[i];
+}
+
+static int bn_bit(const struct bn_run *r, size_t p, size_t i)
+{
+    return r->signs[p * r->sign_stride + i / 8] >> i % 8 & 1;
+}
+
 static void ref_bn_apply(const struct bn_run *r)
 {
     for (size_t p = 0; p < r->n_pixels; p++) {
+        if (r->relu == BN_RELU_WRITE) {
+            memset(r->signs + p * r->sign_stride, 0, (r->c + 7) / 8);
+        }
         for (size_t i = 0; i < r->c; i++) {
-            const real dev = r->x[p * r->x_stride + i] - r->mean[i];
-            r->out[p * r->out_stride + i] = r->gamma[i] * r->invstd[i] * dev + r->beta[i];
+            real y = bn_output(r, p, i);
+            switch (r->relu) {
+            case BN_NO_RELU: break;
+            case BN_RELU_WRITE:
+                r->signs[p * r->sign_stride + i / 8] |= (uint8_t)((y > 0) << i % 8);
+                y = relu_of(y);
+                break;
+            case BN_RELU: y = relu_of(y); break;
+            case BN_RELU_READ: y = bn_bit(r, p, i) ? y : 0; break;
+            }
+            r->out[p * r->out_stride + i] = y;
         }
     }
+}
+
+/* dy, which counts where the ReLU lets it through. */
+static real bn_dy(const struct bn_run *r, size_t p, size_t i)
+{
+    const real dy = r->dy[p * r->dy_stride + i];
+    switch (r->relu) {
+    case BN_NO_RELU: break;
+    case BN_RELU:
+    case BN_RELU_WRITE: return bn_output(r, p, i) > 0 ? dy : 0;
+    case BN_RELU_READ: return bn_bit(r, p, i) ? dy : 0;
+    }
+    return dy;
 }
 
 static void ref_bn_reduce(const struct bn_run *r, double *sum_dy, double *sum_dy_dev)
 {
     for (size_t p = 0; p < r->n_pixels; p++) {
         for (size_t i = 0; i < r->c; i++) {
-            const double dy = (double)r->dy[p * r->dy_stride + i];
+            const double dy = (double)bn_dy(r, p, i);
             const double x = (double)r->x[p * r->x_stride + i];
             sum_dy[i] += dy;
             sum_dy_dev[i] += dy * (x - (double)r->mean[i]);
@@ -158,7 +194,7 @@ static void ref_bn_backward(const struct bn_run *r)
             const real xhat = (r->x[p * r->x_stride + i] - r->mean[i]) * r->invstd[i];
             const real mean_dy = r->means[i];
             const real mean_dy_xhat = r->means[r->c + i];
-            const real dy = r->dy[p * r->dy_stride + i];
+            const real dy = bn_dy(r, p, i);
             const real dx = r->gamma[i] * r->invstd[i] * (dy - mean_dy - xhat * mean_dy_xhat);
             put(&r->out[p * r->out_stride + i], dx, r->accumulate);
         }

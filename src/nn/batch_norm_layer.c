@@ -96,20 +96,38 @@ static void forward_sums_end(const struct layer *l, struct layer_io *io)
     update_running(io, mean, var, groups);
 }
 
-/* Samples of one group, or all of the batch: either way the first one's group is the first. */
+/* The step's numbers from the group of io's first sample on: io holds samples of one group, or all
+ * of the batch. */
+static struct batch_norm numbers(const struct layer_io *io, size_t first)
+{
+    const struct shape *s = io->x[0].data ? &io->x[0].shape : &io->y.shape;
+    const size_t group = io->ctx->bn_group, at = first / group * s->c;
+    const real *mean = io->side;
+    return (struct batch_norm){.group = group,
+                               .mean = mean + at,
+                               .invstd = mean + n_groups(io->batch, group) * s->c + at,
+                               .gamma = io->params[GAMMA],
+                               .beta = io->params[BETA],
+                               .relu = io->relu,
+                               .signs = io->signs,
+                               .is_given = io->recompute};
+}
+
 static void forward(const struct layer *l, struct layer_io *io)
 {
     (void)l;
-    size_t c = io->x[0].shape.c, group = io->ctx->bn_group;
-    if (!io->ctx->training) {
-        batch_norm_apply(io->ctx->kernels, &io->x[0], io->batch, io->params[RUNNING_MEAN],
-                         io->workspace, io->params[GAMMA], io->params[BETA], &io->y);
-        return;
+    struct batch_norm bn;
+    if (io->ctx->training) {
+        bn = numbers(io, io->first);
+    } else {
+        bn = (struct batch_norm){.group = io->batch,
+                                 .mean = io->params[RUNNING_MEAN],
+                                 .invstd = io->workspace,
+                                 .gamma = io->params[GAMMA],
+                                 .beta = io->params[BETA],
+                                 .relu = io->relu};
     }
-    const real *mean = io->side, *invstd = mean + n_groups(io->batch, group) * c;
-    size_t at = io->first / group * c;
-    batch_norm_apply(io->ctx->kernels, &io->x[0], group, mean + at, invstd + at, io->params[GAMMA],
-                     io->params[BETA], &io->y);
+    batch_norm_apply(io->ctx->kernels, &io->x[0], &bn, &io->y);
 }
 
 static real *backward_means(const struct layer_io *io)
@@ -122,18 +140,16 @@ static real *backward_means(const struct layer_io *io)
 static void backward_sums(const struct layer *l, struct layer_io *io, size_t run)
 {
     (void)l;
-    batch_norm_backward_sums_run(io->ctx->kernels, &io->dy, &io->x[0], io->ctx->bn_group, io->side,
-                                 run, io->workspace);
+    const struct batch_norm bn = numbers(io, 0);
+    batch_norm_backward_sums_run(io->ctx->kernels, &io->dy, &io->x[0], &bn, run, io->workspace);
 }
 
 static void backward_sums_end(const struct layer *l, struct layer_io *io)
 {
     (void)l;
-    const struct shape *s = &io->dy.shape;
-    size_t group = io->ctx->bn_group;
-    const real *mean = io->side, *invstd = mean + n_groups(s->n, group) * s->c;
-    batch_norm_backward_sums_merge(s, group, invstd, backward_means(io), io->dparams[GAMMA],
-                                   io->dparams[BETA], io->workspace);
+    const struct batch_norm bn = numbers(io, 0);
+    batch_norm_backward_sums_merge(&io->dy.shape, bn.group, bn.invstd, backward_means(io),
+                                   io->dparams[GAMMA], io->dparams[BETA], io->workspace);
 }
 
 static void backward(const struct layer *l, struct layer_io *io)
@@ -142,12 +158,10 @@ static void backward(const struct layer *l, struct layer_io *io)
     if (!io->want_dx[0]) {
         return;
     }
-    size_t c = io->dy.shape.c, group = io->ctx->bn_group;
-    const real *mean = io->side, *invstd = mean + n_groups(io->batch, group) * c;
-    size_t at = io->first / group * c;
-    batch_norm_backward_apply(io->ctx->kernels, &io->dy, &io->x[0], group, mean + at, invstd + at,
-                              io->params[GAMMA], backward_means(io) + 2 * at, &io->dx[0],
-                              io->accumulate[0]);
+    const struct batch_norm bn = numbers(io, io->first);
+    const size_t at = io->first / bn.group * io->dy.shape.c;
+    batch_norm_backward_apply(io->ctx->kernels, &io->dy, &io->x[0], &bn,
+                              backward_means(io) + 2 * at, &io->dx[0], io->accumulate[0]);
 }
 
 /* When dx has been asked for it may lie where dy lay. */
@@ -168,13 +182,13 @@ static void gradient(const struct layer *l, const struct layer_io *io, struct st
 static void norm(const struct layer *l, const struct layer_io *io, struct codec_norm *n)
 {
     (void)l;
-    const size_t c = io->x[0].data ? io->x[0].shape.c : io->y.shape.c, group = io->ctx->bn_group;
-    const real *mean = io->side;
-    *n = (struct codec_norm){.mean = mean,
-                             .invstd = mean + n_groups(io->batch, group) * c,
-                             .gamma = io->params[GAMMA],
-                             .beta = io->params[BETA],
-                             .group = group};
+    const struct batch_norm bn = numbers(io, 0);
+    *n = (struct codec_norm){.mean = bn.mean,
+                             .invstd = bn.invstd,
+                             .gamma = bn.gamma,
+                             .beta = bn.beta,
+                             .group = bn.group,
+                             .signs = io->signs};
 }
 
 const struct layer_type layer_batch_norm = {
@@ -183,6 +197,7 @@ const struct layer_type layer_batch_norm = {
     .forward_in_place = 1,
     .backward_in_place = 1,
     .recomputable = 1,
+    .takes_relu = 1,
     .by_sample = 1,
     .needs = needs,
     .workspace_bytes = workspace_bytes,

@@ -51,7 +51,7 @@ struct exec_config {
     size_t bn_group;        /* 0: the whole batch */
     uint64_t seed;
     double label_smoothing;
-    int unchained; /* no chains (nn/plan.h): slower, same bits */
+    int unchained; /* no chains, nothing fused (nn/plan.h): slower, same bits */
     int poison;    /* overwrite every dead buffer with NaN bits (debugging, tests); always on in
                    AddressSanitizer builds, where dead buffers are also marked as such */
 };

@@ -161,7 +161,7 @@ void exec_keep(struct exec *e, const struct plan *p, const struct plan_step *s)
     if (is_sums) {
         return;
     }
-    const struct plan_value *pv = &e->values[l->out];
+    const struct plan_value *pv = &e->values[plan_step_output(s, e->cfg.graph)];
     if (pv->kept && pv->choice.action == STORE_REFERENCE) {
         vault_keep(&e->vault, STORE_PIECE_MAPS, shape_bytes(&pv->map.shape));
     }

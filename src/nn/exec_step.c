@@ -20,6 +20,7 @@ static void fill_io(struct exec *e, const struct plan *p, const struct plan_step
                             .signs = exec_address(e, p, s->signs),
                             .workspace = exec_address(e, p, s->workspace),
                             .recompute = s->kind == PLAN_RECOMPUTE,
+                            .relu = s->relu != PLAN_NONE,
                             .batch = e->n};
     for (size_t i = 0; i < l->n_params; i++) {
         io->params[i] = e->cfg.graph->params[l->params[i]].w;
@@ -155,7 +156,6 @@ static void bind_norm(struct exec *e, const struct plan *p, const struct plan_st
         fill_io(e, p, s, &io);
         const struct layer *l = exec_layer(e, s);
         l->type->norm(l, &io, &pv->map.norm);
-        pv->map.norm.signs = io.signs;
     }
 }
 

@@ -58,8 +58,10 @@ struct layer_io {
     uint8_t *signs; /* sign bits; NULL: not kept (evaluation), or y is kept instead */
     void *workspace;
     int recompute; /* forward again for a lost map: reads `side` and `signs`, changes no state */
-    size_t first;  /* number in the batch of the tensors' first sample; signs begin there too */
-    size_t batch;  /* samples of the whole batch */
+    int relu;     /* the ReLU behind is part of the call (layer_type.takes_relu): y and dy are those
+                      of its output, signs too; NULL: they can be had from y and x */
+    size_t first; /* number in the batch of the tensors' first sample; signs begin there too */
+    size_t batch; /* samples of the whole batch */
     size_t thread; /* number of the calling thread where several call */
 };
 
@@ -71,6 +73,7 @@ struct layer_type {
     int backward_in_place; /* dx[0] may be dy */
     int passes_gradient;   /* backward is dx[i] = dy for every input: no work where shared */
     int recomputable;      /* forward can be run again in backward */
+    int takes_relu;        /* the ReLU behind may be part of forward, sums and backward (io.relu) */
     int by_sample;         /* forward and backward may be called for some samples of the batch, by
                               several threads at once: io holds their tensors and signs; side and
                               workspace are the whole batch's */

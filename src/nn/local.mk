@@ -24,6 +24,7 @@ nn_sources = \
 	src/nn/plan_priv.h \
 	src/nn/plan_rules.c \
 	src/nn/plan_decide.c \
+	src/nn/plan_fuse.c \
 	src/nn/plan_forward.c \
 	src/nn/plan_backward.c \
 	src/nn/plan_chain.c \

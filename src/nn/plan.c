@@ -25,6 +25,7 @@ struct plan_step *plan_add_step(struct plan_builder *b, enum plan_step_kind kind
     }
     struct plan_step *s = &p->steps[p->n_steps++];
     *s = (struct plan_step){.kind = kind,
+                            .relu = PLAN_NONE,
                             .y = PLAN_NONE,
                             .side = PLAN_NONE,
                             .signs = PLAN_NONE,
@@ -95,7 +96,7 @@ int plan_is_reference(const struct plan_builder *b, uint32_t value)
 static int builder_alloc(struct plan_builder *b)
 {
     size_t n_values = b->g->n_values, n_layers = b->g->n_layers;
-    size_t n_ints = 5 * n_values + 3 * n_layers;
+    size_t n_ints = 5 * n_values + 5 * n_layers;
     b->needs = mem_calloc(MEM_OTHER, n_layers, sizeof *b->needs);
     b->last_reader = mem_calloc(MEM_OTHER, n_ints, sizeof(int));
     b->grad_read = mem_calloc(MEM_OTHER, n_values, 1);
@@ -117,6 +118,8 @@ static int builder_alloc(struct plan_builder *b)
     b->own_code = b->restored + n_values;
     b->side = b->own_code + n_layers;
     b->signs = b->side + n_layers;
+    b->relu = b->signs + n_layers;
+    b->norm = b->relu + n_layers;
     for (size_t i = 0; i < n_layers; i++) {
         const struct layer *l = plan_layer(b, i);
         for (size_t j = 0; j < l->n_in; j++) {
@@ -164,6 +167,9 @@ int plan_make(const struct plan_config *cfg, struct plan *out, struct err *err)
             plan_decide(&b);
             plan_rules(&b);
         }
+        if (!err->code && !cfg->unchained) {
+            plan_fuse(&b);
+        }
         plan_forward(&b);
         if (out->training) {
             plan_backward(&b);
@@ -185,6 +191,11 @@ int plan_make(const struct plan_config *cfg, struct plan *out, struct err *err)
         plan_fini(out);
     }
     return (int)err->code;
+}
+
+uint32_t plan_step_output(const struct plan_step *s, const struct graph *g)
+{
+    return g->layers[s->relu == PLAN_NONE ? s->layer : (uint32_t)s->relu]->out;
 }
 
 void plan_fini(struct plan *p)

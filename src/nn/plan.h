@@ -56,6 +56,7 @@ enum plan_step_kind {
 struct plan_step {
     enum plan_step_kind kind;
     uint32_t layer; /* but ENCODE, DECODE: only the batch-norm of a normalised code */
+    int relu;       /* the layer behind that is part of the step, or PLAN_NONE */
     uint32_t value; /* ENCODE, DECODE */
     uint32_t code;
     int x[GRAPH_MAX_INPUTS], y, side, signs, workspace;
@@ -114,8 +115,11 @@ struct plan_config {
     struct store *store;                 /* NULL: evaluation */
     const struct layer_context *context; /* kernels, n_threads, bn_group */
     size_t n;
-    int unchained; /* every step by itself: the slow, obvious twin of chains */
+    int unchained; /* every layer and step by itself: the slow, obvious twin of the rest */
 };
+
+/* The value that the step's y, and dy, are of. */
+uint32_t plan_step_output(const struct plan_step *s, const struct graph *g);
 
 /* ERR_NOMEM, ERR_CONFIG where the policy asks for something impossible or has an exception
  * (store_rule) that no saved map takes. */

@@ -65,9 +65,9 @@ static void place_dx(struct plan_builder *b, struct plan_step *s, const struct l
         return;
     }
     int dy = s->dy;
-    int reuse = l->type->passes_gradient
-                    ? can_share(b, dy, v, l->index)
-                    : j == 0 && l->type->backward_in_place && !shared_pending(b, dy, l->out);
+    int reuse = l->type->passes_gradient ? can_share(b, dy, v, l->index)
+                                         : j == 0 && l->type->backward_in_place &&
+                                               !shared_pending(b, dy, plan_output(b, l));
     if (reuse) {
         b->p->buffers[dy].owner = v;
         s->dx[j] = dy;
@@ -91,7 +91,11 @@ static int is_spent(const struct plan_builder *b, uint32_t v, int buffer)
 /* Runs the producer of v again from its own restored inputs. Returns v's buffer. */
 static int emit_recompute(struct plan_builder *b, uint32_t v)
 {
-    const struct layer *l = plan_layer(b, b->g->values[v].producer);
+    const struct layer *last = plan_layer(b, b->g->values[v].producer), *l = last;
+    const int is_fused = b->norm[last->index] != PLAN_NONE;
+    if (is_fused) {
+        l = plan_layer(b, (size_t)b->norm[last->index]);
+    }
     int x[GRAPH_MAX_INPUTS] = {PLAN_NONE, PLAN_NONE};
     for (size_t j = 0; j < l->n_in; j++) {
         x[j] = restore(b, l->in[j], l);
@@ -104,10 +108,11 @@ static int emit_recompute(struct plan_builder *b, uint32_t v)
     for (size_t j = 0; j < l->n_in; j++) {
         s->x[j] = plan_use(b, x[j]);
     }
+    s->relu = b->relu[l->index];
     s->side = plan_use(b, b->side[l->index]);
-    s->signs = plan_use(b, b->signs[l->index]);
+    s->signs = plan_use(b, b->signs[last->index]);
     struct shape shape = plan_shape(b, v);
-    int keep = b->p->values[v].choice.keep_restored || plan_is_derived_mask(b, l);
+    int keep = b->p->values[v].choice.keep_restored || (!is_fused && plan_is_derived_mask(b, last));
     if (l->type->forward_in_place && is_spent(b, l->in[0], x[0])) {
         s->y = x[0];
         b->p->buffers[s->y].owner = v;
@@ -187,9 +192,11 @@ static void emit_update(struct plan_builder *b, const struct layer *l, const int
 static void use_common(struct plan_builder *b, struct plan_step *s, const struct layer *l, int x)
 {
     s->layer = l->index;
+    s->relu = b->relu[l->index];
     s->x[0] = plan_use(b, x);
-    s->dy = plan_use(b, b->grad[l->out]);
+    s->dy = plan_use(b, b->grad[plan_output(b, l)]);
     s->side = plan_use(b, b->side[l->index]);
+    s->signs = plan_use(b, b->signs[plan_last(b, l)]);
 }
 
 static void add_dparams(struct plan_builder *b, const struct layer *l, int *dparam)
@@ -209,10 +216,20 @@ static int mask_buffer(struct plan_builder *b, const struct layer *l)
     return plan_is_derived_mask(b, l) ? restore(b, l->out, l) : b->value_buffer[l->out];
 }
 
+/* A ReLU's output that is kept by reference is kept until its backward, be it that this is part of a
+ * batch-norm's and has no need of it: what `normal` keeps is what PyTorch does. */
+static void hold_output(struct plan_builder *b, const struct layer *l)
+{
+    if (b->relu[l->index] != PLAN_NONE && plan_is_reference(b, plan_output(b, l))) {
+        (void)plan_use(b, b->value_buffer[plan_output(b, l)]);
+    }
+}
+
 static void emit_backward(struct plan_builder *b, const struct layer *l)
 {
-    if (b->grad[l->out] == PLAN_NONE) {
-        return; /* nothing depends on it */
+    const uint32_t out = plan_output(b, l);
+    if (b->grad[out] == PLAN_NONE || b->norm[l->index] != PLAN_NONE) {
+        return; /* nothing depends on it, or it is done by the batch-norm */
     }
     const struct layer_needs *n = &b->needs[l->index];
     int x = n->map_input || n->exact_input ? restore(b, l->in[0], l) : PLAN_NONE;
@@ -238,8 +255,8 @@ static void emit_backward(struct plan_builder *b, const struct layer *l)
         return;
     }
     use_common(b, s, l, x);
-    b->grad_read[l->out] = 1;
-    s->signs = plan_use(b, b->signs[l->index]);
+    b->grad_read[out] = 1;
+    hold_output(b, l);
     s->y = plan_use(b, y);
     int want_dx = 0;
     for (size_t j = 0; j < l->n_in; j++) {

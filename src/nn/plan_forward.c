@@ -111,8 +111,10 @@ static int emit_sums(struct plan_builder *b, const struct layer *l)
     return s->workspace;
 }
 
+/* With the ReLU behind, where that is part of it. */
 static void emit_forward(struct plan_builder *b, const struct layer *l)
 {
+    const uint32_t out = plan_output(b, l), last = plan_last(b, l);
     int workspace = l->type->forward_sums ? emit_sums(b, l) : PLAN_NONE;
     if (l->type->norm) {
         emit_encodes(b, l->in[0], l);
@@ -122,18 +124,19 @@ static void emit_forward(struct plan_builder *b, const struct layer *l)
         return;
     }
     s->layer = l->index;
+    s->relu = b->relu[l->index];
     for (size_t j = 0; j < l->n_in; j++) {
         s->x[j] = plan_use(b, b->value_buffer[l->in[j]]);
     }
-    struct shape out = plan_shape(b, l->out);
+    struct shape shape = plan_shape(b, out);
     int y = in_place_buffer(b, l);
     if (y == PLAN_NONE) {
-        y = plan_add_buffer(b, PLAN_VALUE, MEM_ACTIVATION, l->out, shape_bytes(&out));
+        y = plan_add_buffer(b, PLAN_VALUE, MEM_ACTIVATION, out, shape_bytes(&shape));
     }
-    s->y = b->value_buffer[l->out] = y;
-    if (plan_is_reference(b, l->out) && y >= 0) {
+    s->y = b->value_buffer[out] = y;
+    if (plan_is_reference(b, out) && y >= 0) {
         b->p->buffers[y].tag = MEM_SAVED;
-        b->p->buffers[y].owner = l->out;
+        b->p->buffers[y].owner = out;
     }
     if (l->type->forward_sums) {
         s->side = plan_use(b, b->side[l->index]);
@@ -142,11 +145,11 @@ static void emit_forward(struct plan_builder *b, const struct layer *l)
         s->side = add_side(b, l);
         s->workspace = plan_add_workspace(b, plan_layer_workspace(b, l, LAYER_FORWARD, 0));
     }
-    if (b->p->training && plan_has_signs(b, l)) {
-        s->signs = b->signs[l->index] = plan_add_buffer(b, PLAN_SIGNS, MEM_SAVED, l->index,
-                                                        relu_sign_bytes(&out));
+    if (b->p->training && plan_has_signs(b, plan_layer(b, last))) {
+        s->signs = b->signs[last] = plan_add_buffer(b, PLAN_SIGNS, MEM_SAVED, last,
+                                                    relu_sign_bytes(&shape));
     }
-    emit_encodes(b, l->out, NULL);
+    emit_encodes(b, out, NULL);
 }
 
 static void emit_loss(struct plan_builder *b)
@@ -185,7 +188,9 @@ void plan_forward(struct plan_builder *b)
 {
     emit_encodes(b, 0, NULL);
     for (size_t i = 0; i < b->g->n_layers; i++) {
-        emit_forward(b, plan_layer(b, i));
+        if (b->norm[i] == PLAN_NONE) {
+            emit_forward(b, plan_layer(b, i));
+        }
     }
     emit_loss(b);
     if (!b->err->code) {

@@ -2,6 +2,7 @@
  *
  *   plan_decide    what is kept of each value
  *   plan_rules     is every exception of the policy used?
+ *   plan_fuse      which ReLUs are part of a batch-norm's steps
  *   plan_forward   one step per layer, its sums before it, an ENCODE after each value that the
  *                  policy encodes
  *   plan_backward  in reverse, with the DECODE and RECOMPUTE steps that restore what a layer needs
@@ -25,7 +26,8 @@ struct plan_builder {
     int *restored;             /* [values] restored map that is kept for later readers */
     int *own_code;             /* [layers] this reader's own code of its input */
     int *side, *signs;         /* [layers] */
-    uint8_t *grad_read;        /* [values] its producer has taken its gradient */
+    int *relu, *norm;   /* [layers] the ReLU in a batch-norm's steps; the batch-norm of a ReLU */
+    uint8_t *grad_read; /* [values] its producer has taken its gradient */
     struct err *err;
 };
 
@@ -65,6 +67,18 @@ int plan_is_derived_mask(const struct plan_builder *b, const struct layer *l);
 int plan_has_signs(const struct plan_builder *b, const struct layer *l);
 const struct layer *plan_sign_keeper(const struct plan_builder *b, uint32_t value);
 
+/* What the layer's steps make: its output, or that of the ReLU in them. */
+static inline uint32_t plan_output(const struct plan_builder *b, const struct layer *l)
+{
+    return b->relu[l->index] == PLAN_NONE ? l->out : plan_layer(b, (size_t)b->relu[l->index])->out;
+}
+
+/* The ReLU in its steps, else the layer itself. */
+static inline uint32_t plan_last(const struct plan_builder *b, const struct layer *l)
+{
+    return b->relu[l->index] == PLAN_NONE ? l->index : (uint32_t)b->relu[l->index];
+}
+
 /* Scratch of a layer's step. */
 size_t plan_layer_workspace(const struct plan_builder *b, const struct layer *l,
                             enum layer_phase phase, int want_dx);
@@ -72,6 +86,7 @@ size_t plan_layer_workspace(const struct plan_builder *b, const struct layer *l,
 /* The passes. Errors are left in b->err. */
 void plan_decide(struct plan_builder *b);
 void plan_rules(struct plan_builder *b);
+void plan_fuse(struct plan_builder *b);
 void plan_forward(struct plan_builder *b);
 void plan_backward(struct plan_builder *b);
 void plan_chain(struct plan_builder *b);

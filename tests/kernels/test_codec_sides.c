@@ -38,8 +38,14 @@ static void make(struct sides_fixture *f, struct shape shape, size_t gap, size_t
     struct guarded_bytes y_values;
     struct tensor y = guarded_tensor(shape, 0, &y_values);
     f->signs = guarded_bytes_new(relu_sign_bytes(&shape));
-    batch_norm_apply(&k, &f->x, group, f->mean, f->invstd, f->gamma, f->beta, &y);
-    relu_forward(&k, &y, &y, f->signs.p);
+    const struct batch_norm bn = {.group = group,
+                                  .mean = f->mean,
+                                  .invstd = f->invstd,
+                                  .gamma = f->gamma,
+                                  .beta = f->beta,
+                                  .relu = 1,
+                                  .signs = f->signs.p};
+    batch_norm_apply(&k, &f->x, &bn, &y);
     guarded_bytes_free(&y_values);
     f->norm = (struct codec_norm){.mean = f->mean,
                                   .invstd = f->invstd,

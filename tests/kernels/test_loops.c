@@ -337,10 +337,11 @@ static void check_bn(const struct kernels *k, struct shape shape, size_t extra, 
     for (size_t i = 0; i < n_groups * c; i++) {
         invstd[i] = (real)(1 / sqrt((double)var[i] + 1e-5));
     }
-    batch_norm_apply(k, &x.t, group, mean, invstd, gamma, beta, &y.t);
-    batch_norm_backward_reduce(k, &dy.t, &x.t, group, mean, invstd, means, dgamma, dbeta,
-                               workspace);
-    batch_norm_backward_apply(k, &dy.t, &x.t, group, mean, invstd, gamma, means, &dx.t, 1);
+    const struct batch_norm bn = {
+        .group = group, .mean = mean, .invstd = invstd, .gamma = gamma, .beta = beta};
+    batch_norm_apply(k, &x.t, &bn, &y.t);
+    batch_norm_backward_reduce(k, &dy.t, &x.t, &bn, means, dgamma, dbeta, workspace);
+    batch_norm_backward_apply(k, &dy.t, &x.t, &bn, means, &dx.t, 1);
     struct guarded start = guarded_new(shape, 0);
     fill_normal(&start, 4, 0);
 
@@ -382,9 +383,9 @@ static void check_bn(const struct kernels *k, struct shape shape, size_t extra, 
 
     /* In place: dx in dy, y in x. */
     struct guarded dx2 = guarded_new(shape, 1);
-    batch_norm_backward_apply(k, &dy.t, &x.t, group, mean, invstd, gamma, means, &dx2.t, 0);
-    batch_norm_backward_apply(k, &dy.t, &x.t, group, mean, invstd, gamma, means, &dy.t, 0);
-    batch_norm_apply(k, &x.t, group, mean, invstd, gamma, beta, &x.t);
+    batch_norm_backward_apply(k, &dy.t, &x.t, &bn, means, &dx2.t, 0);
+    batch_norm_backward_apply(k, &dy.t, &x.t, &bn, means, &dy.t, 0);
+    batch_norm_apply(k, &x.t, &bn, &x.t);
     for (size_t i = 0; i < n_elements_of(&x); i++) {
         expect_same((double)*element(&dy, i), (double)*element(&dx2, i), "dx in dy", i);
         expect_same((double)*element(&x, i), (double)*element(&y, i), "y in x", i);
@@ -414,6 +415,108 @@ START_TEST(batch_norm)
     check_bn(&k, (struct shape){7, 9, 7, 70}, 6, 1, 0);
     check_bn(&k, (struct shape){2, 1, 1, 300}, 0, 2, 0);
     check_bn(&k, (struct shape){1, 1, 1, 20}, 0, 1, 0); /* one pixel: variance 0 */
+}
+END_TEST
+
+static void expect_equal(const struct guarded *a, const struct guarded *b, const char *what)
+{
+    for (size_t i = 0; i < n_elements_of(a); i++) {
+        expect_same((double)*element(a, i), (double)*element(b, i), what, i);
+    }
+}
+
+/* The bits of the ReLU behind, `dy` and `x` being as they were when forward wrote them. */
+static void check_bn_relu_backward(const struct kernels *k, const struct guarded *x,
+                                   const struct guarded *dy, const struct batch_norm *bn,
+                                   const uint8_t *signs)
+{
+    const struct shape shape = x->t.shape;
+    const size_t c = shape.c, n_means = (shape.n + bn->group - 1) / bn->group * 2 * c;
+    real *const sums = calloc(2 * (n_means + 2 * c), sizeof(real));
+    real *const sums_fused = sums + n_means + 2 * c;
+    struct guarded masked = guarded_new(shape, 0), dx = guarded_new(shape, 0);
+    struct guarded dx_fused = guarded_new(shape, 3);
+    void *const workspace = malloc(batch_norm_workspace_bytes(&shape, bn->group));
+    struct batch_norm plain = *bn;
+    plain.relu = 0;
+    for (int accumulate = 0; accumulate < 2; accumulate++) {
+        fill_normal(&dx, 4, 0);
+        fill_normal(&dx_fused, 4, 0);
+        relu_backward_signs(k, &dy->t, signs, &masked.t, 0);
+        batch_norm_backward_reduce(k, &masked.t, &x->t, &plain, sums, sums + n_means,
+                                   sums + n_means + c, workspace);
+        batch_norm_backward_apply(k, &masked.t, &x->t, &plain, sums, &dx.t, accumulate);
+        batch_norm_backward_reduce(k, &dy->t, &x->t, bn, sums_fused, sums_fused + n_means,
+                                   sums_fused + n_means + c, workspace);
+        batch_norm_backward_apply(k, &dy->t, &x->t, bn, sums_fused, &dx_fused.t, accumulate);
+        for (size_t i = 0; i < n_means + 2 * c; i++) {
+            expect_same((double)sums_fused[i], (double)sums[i], "sums with the ReLU", i);
+        }
+        expect_equal(&dx_fused, &dx, "dx with the ReLU");
+    }
+    free(workspace);
+    free(sums);
+    guarded_free(&masked);
+    guarded_free(&dx);
+    guarded_free(&dx_fused);
+}
+
+/* Batch-norm and ReLU in one pass, and one after the other: the same bits. */
+static void check_bn_relu(const struct kernels *k, struct shape shape, size_t extra, size_t group)
+{
+    const size_t c = shape.c, n_groups = (shape.n + group - 1) / group;
+    struct guarded x = guarded_new(shape, extra), dy = guarded_new(shape, extra / 2);
+    struct guarded want = guarded_new(shape, 0), y = guarded_new(shape, 2 * extra);
+    struct guarded params = guarded_new((struct shape){1, 1, 2 + 2 * n_groups, c}, 0);
+    fill_normal(&x, 1, 0.5);
+    fill_normal(&dy, 2, 0);
+    fill_normal(&params, 3, 0.5);
+    const real *const gamma = params.t.data, *const beta = gamma + c, *const mean = beta + c;
+    struct batch_norm bn = {
+        .group = group, .mean = mean, .invstd = mean + n_groups * c, .gamma = gamma, .beta = beta};
+    *element(&x, 0) = mean[0]; /* 0 or beta at least once */
+    uint8_t *const signs = calloc(2, relu_sign_bytes(&shape));
+    uint8_t *const signs_fused = signs + relu_sign_bytes(&shape);
+    batch_norm_apply(k, &x.t, &bn, &want.t);
+    relu_forward(k, &want.t, &want.t, signs);
+
+    bn.relu = 1;
+    batch_norm_apply(k, &x.t, &bn, &y.t);
+    expect_equal(&y, &want, "y with the ReLU");
+    check_bn_relu_backward(k, &x, &dy, &bn, signs);
+    bn.signs = signs_fused;
+    batch_norm_apply(k, &x.t, &bn, &y.t);
+    expect_equal(&y, &want, "y with the ReLU's signs");
+    ck_assert_mem_eq(signs_fused, signs, relu_sign_bytes(&shape));
+    check_bn_relu_backward(k, &x, &dy, &bn, signs);
+
+    /* Another x under the same bits. */
+    fill_normal(&x, 5, 0.5);
+    bn.relu = 0;
+    batch_norm_apply(k, &x.t, &bn, &want.t);
+    relu_backward_signs(k, &want.t, signs, &want.t, 0);
+    bn.relu = bn.is_given = 1;
+    batch_norm_apply(k, &x.t, &bn, &y.t);
+    expect_equal(&y, &want, "y under given signs");
+    check_bn_relu_backward(k, &x, &dy, &bn, signs);
+    free(signs);
+    guarded_free(&x);
+    guarded_free(&dy);
+    guarded_free(&want);
+    guarded_free(&y);
+    guarded_free(&params);
+}
+
+START_TEST(batch_norm_and_relu)
+{
+    const struct kernels k = kernels_round(_i);
+    for (size_t i = 0; i < N_CHANNEL_COUNTS; i++) {
+        const size_t c = channel_counts[i];
+        check_bn_relu(&k, (struct shape){3, 3, 5, c}, 0, 3);
+        check_bn_relu(&k, (struct shape){5, 3, 5, c}, 4, 2);
+    }
+    check_bn_relu(&k, (struct shape){7, 21, 23, 16}, 0, 3);
+    check_bn_relu(&k, (struct shape){7, 9, 7, 70}, 6, 1);
 }
 END_TEST
 
@@ -475,10 +578,11 @@ static real *run_all(const struct kernels *k, int n_threads, size_t *n_out)
     for (size_t i = 0; i < n_groups * c; i++) {
         invstd[i] = (real)(1 / sqrt((double)var[i] + 1e-5));
     }
-    batch_norm_apply(k, &x.t, group, mean, invstd, ones, ones, &y);
-    batch_norm_backward_reduce(k, &dy.t, &x.t, group, mean, invstd, means, dgamma, dbeta,
-                               workspace);
-    batch_norm_backward_apply(k, &dy.t, &x.t, group, mean, invstd, ones, means, &dx, 0);
+    const struct batch_norm bn = {
+        .group = group, .mean = mean, .invstd = invstd, .gamma = ones, .beta = ones};
+    batch_norm_apply(k, &x.t, &bn, &y);
+    batch_norm_backward_reduce(k, &dy.t, &x.t, &bn, means, dgamma, dbeta, workspace);
+    batch_norm_backward_apply(k, &dy.t, &x.t, &bn, means, &dx, 0);
     const struct rng rng = test_rng(9);
     dropout_apply(k, &y, 0.25, &rng, &drop, 0);
     uint8_t *const signs = malloc(relu_sign_bytes(&shape));
@@ -520,6 +624,7 @@ static Suite *make_suite(void)
     tcase_add_loop_test(t, sgd, 0, n_isas());
     tcase_add_loop_test(t, sgd_sums, 0, n_isas());
     tcase_add_loop_test(t, batch_norm, 0, n_isas());
+    tcase_add_loop_test(t, batch_norm_and_relu, 0, n_isas());
     tcase_add_loop_test(t, batch_norm_hard_values, 0, n_isas());
     tcase_add_loop_test(t, same_bits_for_any_threads, 0, n_isas());
     suite_add_tcase(s, t);

@@ -104,14 +104,15 @@ static double bn_function(void *context, const real *in, real *grad)
     for (size_t i = 0; i < (shape.n + group - 1) / group * c; i++) {
         invstd[i] = 1 / (real)sqrt((double)var[i] + 1e-3);
     }
-    batch_norm_apply(&k, &x, group, mean, invstd, in + n, in + n + c, &y);
+    const struct batch_norm bn = {
+        .group = group, .mean = mean, .invstd = invstd, .gamma = in + n, .beta = in + n + c};
+    batch_norm_apply(&k, &x, &bn, &y);
     real *const t = weights_of(n);
     const double value = dot(y.data, t, n);
     if (grad) {
         struct tensor dy = tensor_view(t, shape), dx = tensor_view(grad, shape);
-        batch_norm_backward_reduce(&k, &dy, &x, group, mean, invstd, means, grad + n, grad + n + c,
-                                   workspace);
-        batch_norm_backward_apply(&k, &dy, &x, group, mean, invstd, in + n, means, &dx, 0);
+        batch_norm_backward_reduce(&k, &dy, &x, &bn, means, grad + n, grad + n + c, workspace);
+        batch_norm_backward_apply(&k, &dy, &x, &bn, means, &dx, 0);
     }
     free(t);
     free(copy);

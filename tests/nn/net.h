@@ -20,7 +20,7 @@ struct net {
     struct store store;
     struct exec exec;
     struct tensor images;
-    uint32_t labels[64];
+    uint32_t labels[256];
     real *grad[NET_MAX_PARAMS]; /* collected by the gradient hook */
     size_t n;
 };

@@ -376,6 +376,18 @@ static int same_as(struct net *net, double *loss, real **right, int fill)
     return same;
 }
 
+/* Does a step of backward read it? (Some are kept although none does: nn/plan_backward.c.) */
+static int is_read_late(const struct plan *p, int buffer)
+{
+    for (size_t i = p->loss_step + 1; i < p->n_steps; i++) {
+        const struct plan_step *s = &p->steps[i];
+        if (s->x[0] == buffer || s->x[1] == buffer || s->y == buffer) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
 /* A life that ends too early must not go unnoticed: kept values that die before backward change
  * the gradients of a poisoned run. */
 START_TEST(a_shortened_life_is_noticed)
@@ -391,7 +403,7 @@ START_TEST(a_shortened_life_is_noticed)
     for (size_t b = 0; b < p->n_buffers; b++) {
         struct plan_buffer *buf = &p->buffers[b];
         size_t last = buf->last;
-        if (buf->kind != PLAN_VALUE || last <= p->loss_step) {
+        if (buf->kind != PLAN_VALUE || last <= p->loss_step || !is_read_late(p, (int)b)) {
             continue;
         }
         buf->last = p->loss_step;
@@ -417,8 +429,10 @@ START_TEST(chains_equal_single_steps)
 {
     struct net_options o = policies[_i % N_POLICIES];
     struct net nets[2];
+    struct loss_result evaluated[2];
+    struct err err = {0};
     double loss[2];
-    size_t n_chains = 0, n_convs = 0;
+    size_t n_chains = 0, n_convs = 0, n_fused[2] = {0};
     o.n = 6;
     o.size = 16;
     o.isa = "auto";
@@ -430,7 +444,17 @@ START_TEST(chains_equal_single_steps)
         omp_set_num_threads(2);
         net_loss(&nets[u], 3);
         loss[u] = net_loss(&nets[u], 4);
+        ck_assert(exec_evaluate(&nets[u].exec, &nets[u].images, nets[u].labels, NULL, &evaluated[u],
+                                &err) == 0);
     }
+    ck_assert(evaluated[0].loss_sum == evaluated[1].loss_sum);
+    for (int u = 0; u < 2; u++) {
+        for (size_t i = 0; i < nets[u].exec.train.n_steps; i++) {
+            n_fused[u] += nets[u].exec.train.steps[i].relu != PLAN_NONE;
+        }
+    }
+    ck_assert_uint_eq(n_fused[1], 0);
+    ck_assert(n_fused[0] > 0 || nets[0].store.policy->observe); /* adaptive ones see between */
     for (size_t i = 0; i < nets[0].exec.train.n_steps; i++) {
         const struct plan_step *s = &nets[0].exec.train.steps[i];
         const int is_layer = s->kind == PLAN_FORWARD && s->n_chain > 1;

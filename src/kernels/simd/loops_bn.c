@@ -170,7 +170,59 @@ static void bn_moments(size_t n_pixels, size_t c, const float *x, size_t xs, siz
     FOR_STRIPS(c, moments_strip, &r)
 }
 
-SIMD_INLINE void apply_strip(const struct bn_run *r, struct strip s)
+/* --- the ReLU behind ---------------------------------------------------------------------------- */
+
+/* A strip's sign bits, 8 to 64, of a pixel; it begins at a byte. */
+SIMD_INLINE size_t strip_bytes(struct strip s)
+{
+    return ((s.n_v - 1) * SIMD_LANES + s.last + 7) / 8;
+}
+
+SIMD_INLINE uint64_t load_signs(const uint8_t *signs, struct strip s)
+{
+    uint64_t bits = 0;
+#pragma GCC unroll 8
+    for (size_t i = 0; i < strip_bytes(s); i++) {
+        bits |= (uint64_t)signs[s.first / 8 + i] << 8 * i;
+    }
+    return bits;
+}
+
+SIMD_INLINE void store_signs(uint8_t *signs, uint64_t bits, struct strip s)
+{
+#pragma GCC unroll 8
+    for (size_t i = 0; i < strip_bytes(s); i++) {
+        signs[s.first / 8 + i] = (uint8_t)(bits >> 8 * i);
+    }
+}
+
+SIMD_INLINE unsigned vector_bits(uint64_t bits, size_t v)
+{
+    return (unsigned)(bits >> v * SIMD_LANES) & ((1u << SIMD_LANES) - 1u);
+}
+
+/* dev: of x from the mean. The same text wherever the output is made, so that it is the same bits. */
+SIMD_INLINE simd_f32 bn_output(simd_f32 dev, simd_f32 scale, simd_f32 beta)
+{
+    return dev * scale + beta;
+}
+
+/* dy of vector v, which counts where the ReLU lets it through. */
+SIMD_INLINE simd_f32 bn_dy(simd_f32 dy, simd_f32 dev, simd_f32 scale, simd_f32 beta, uint64_t bits,
+                           size_t v, enum bn_relu relu)
+{
+    switch (relu) {
+    case BN_NO_RELU: break;
+    case BN_RELU:
+    case BN_RELU_WRITE: return loop_keep((simd_i32)(bn_output(dev, scale, beta) > simd_zero()), dy);
+    case BN_RELU_READ: return loop_keep_bits(dy, vector_bits(bits, v));
+    }
+    return dy;
+}
+
+/* --- loops -------------------------------------------------------------------------------------- */
+
+SIMD_INLINE void apply_strip(const struct bn_run *r, const enum bn_relu relu, struct strip s)
 {
     simd_f32 mean[MAX_V], scale[MAX_V], beta[MAX_V];
 #pragma GCC unroll 4
@@ -182,21 +234,61 @@ SIMD_INLINE void apply_strip(const struct bn_run *r, struct strip s)
     /* Not x * scale + (beta - mean * scale): that cancels where the mean is large. */
     const float *x = r->x;
     float *y = r->out;
+    uint8_t *signs = r->signs;
     for (size_t p = 0; p < r->n_pixels; p++, x += r->x_stride, y += r->out_stride) {
+        uint64_t bits = relu == BN_RELU_READ ? load_signs(signs, s) : 0;
 #pragma GCC unroll 4
         for (size_t v = 0; v < s.n_v; v++) {
-            strip_put(y, (strip_load(x, s, v) - mean[v]) * scale[v] + beta[v], s, v, 0);
+            simd_f32 out = bn_output(strip_load(x, s, v) - mean[v], scale[v], beta[v]);
+            if (relu == BN_RELU_WRITE) {
+                bits |= (uint64_t)loop_sign_bits(out) << v * SIMD_LANES;
+            }
+            if (relu == BN_RELU_READ) {
+                out = loop_keep_bits(out, vector_bits(bits, v));
+            } else if (relu != BN_NO_RELU) {
+                out = loop_relu(out);
+            }
+            strip_put(y, out, s, v, 0);
+        }
+        if (relu == BN_RELU_WRITE) {
+            store_signs(signs, bits, s);
+        }
+        if (relu == BN_RELU_WRITE || relu == BN_RELU_READ) {
+            signs += r->sign_stride;
         }
     }
 }
 
-static void bn_apply(const struct bn_run *r){FOR_STRIPS(r->c, apply_strip, r)}
+static void bn_apply(const struct bn_run *r)
+{
+    switch (r->relu) {
+    case BN_NO_RELU: FOR_STRIPS(r->c, apply_strip, r, BN_NO_RELU) break;
+    case BN_RELU: FOR_STRIPS(r->c, apply_strip, r, BN_RELU) break;
+    case BN_RELU_WRITE: FOR_STRIPS(r->c, apply_strip, r, BN_RELU_WRITE) break;
+    case BN_RELU_READ: FOR_STRIPS(r->c, apply_strip, r, BN_RELU_READ) break;
+    }
+}
 
-SIMD_INLINE
-    void reduce_strip(const struct bn_run *r, double *sum_dy, double *sum_dy_dev, struct strip s)
+/* What bn_dy needs of the parameters. */
+SIMD_INLINE void load_output(const struct bn_run *r, const enum bn_relu relu, struct strip s,
+                             simd_f32 *scale, simd_f32 *beta)
+{
+#pragma GCC unroll 4
+    for (size_t v = 0; v < s.n_v; v++) {
+        const int is_needed = relu == BN_RELU;
+        scale[v] = is_needed ? strip_load(r->gamma, s, v) * strip_load(r->invstd, s, v)
+                             : simd_zero();
+        beta[v] = is_needed ? strip_load(r->beta, s, v) : simd_zero();
+    }
+}
+
+SIMD_INLINE void reduce_strip(const struct bn_run *r, double *sum_dy, double *sum_dy_dev,
+                              const enum bn_relu relu, struct strip s)
 {
     const size_t n_u = strip_chains(s);
     simd_f32 sum[CHAINS][MAX_V] = {{{0}}}, product[CHAINS][MAX_V] = {{{0}}}, mean[MAX_V];
+    simd_f32 scale[MAX_V], beta[MAX_V];
+    load_output(r, relu, s, scale, beta);
 #pragma GCC unroll 4
     for (size_t v = 0; v < s.n_v; v++) {
         mean[v] = strip_load(r->mean, s, v);
@@ -205,22 +297,29 @@ SIMD_INLINE
     for (; p + n_u <= r->n_pixels; p += n_u) {
 #pragma GCC unroll 4
         for (size_t u = 0; u < n_u; u++) {
+            const uint64_t bits = relu == BN_RELU_READ
+                                      ? load_signs(r->signs + (p + u) * r->sign_stride, s)
+                                      : 0;
 #pragma GCC unroll 4
             for (size_t v = 0; v < s.n_v; v++) {
-                const simd_f32 dy = strip_load(r->dy + (p + u) * r->dy_stride, s, v);
-                const simd_f32 x = strip_load(r->x + (p + u) * r->x_stride, s, v);
+                const simd_f32 dev = strip_load(r->x + (p + u) * r->x_stride, s, v) - mean[v];
+                const simd_f32 dy = bn_dy(strip_load(r->dy + (p + u) * r->dy_stride, s, v), dev,
+                                          scale[v], beta[v], bits, v, relu);
                 sum[u][v] += dy;
-                product[u][v] += dy * (x - mean[v]);
+                product[u][v] += dy * dev;
             }
         }
     }
     for (; p < r->n_pixels; p++) {
+        const uint64_t bits = relu == BN_RELU_READ ? load_signs(r->signs + p * r->sign_stride, s)
+                                                   : 0;
 #pragma GCC unroll 4
         for (size_t v = 0; v < s.n_v; v++) {
-            const simd_f32 dy = strip_load(r->dy + p * r->dy_stride, s, v);
-            const simd_f32 x = strip_load(r->x + p * r->x_stride, s, v);
+            const simd_f32 dev = strip_load(r->x + p * r->x_stride, s, v) - mean[v];
+            const simd_f32 dy = bn_dy(strip_load(r->dy + p * r->dy_stride, s, v), dev, scale[v],
+                                      beta[v], bits, v, relu);
             sum[0][v] += dy;
-            product[0][v] += dy * (x - mean[v]);
+            product[0][v] += dy * dev;
         }
     }
     for (size_t v = 0; v < s.n_v; v++) {
@@ -240,12 +339,19 @@ SIMD_INLINE
     }
 }
 
-static void bn_reduce(const struct bn_run *r, double *sum_dy,
-                      double *sum_dy_dev){FOR_STRIPS(r->c, reduce_strip, r, sum_dy, sum_dy_dev)}
-
-SIMD_INLINE void backward_strip(const struct bn_run *r, const int accumulate, struct strip s)
+static void bn_reduce(const struct bn_run *r, double *sum_dy, double *sum_dy_dev)
 {
-    simd_f32 mean[MAX_V], scale[MAX_V], mean_dy[MAX_V], slope[MAX_V];
+    switch (r->relu) {
+    case BN_NO_RELU: FOR_STRIPS(r->c, reduce_strip, r, sum_dy, sum_dy_dev, BN_NO_RELU) break;
+    case BN_RELU_READ: FOR_STRIPS(r->c, reduce_strip, r, sum_dy, sum_dy_dev, BN_RELU_READ) break;
+    default: FOR_STRIPS(r->c, reduce_strip, r, sum_dy, sum_dy_dev, BN_RELU) break;
+    }
+}
+
+SIMD_INLINE void backward_strip(const struct bn_run *r, const int accumulate,
+                                const enum bn_relu relu, struct strip s)
+{
+    simd_f32 mean[MAX_V], scale[MAX_V], mean_dy[MAX_V], slope[MAX_V], beta[MAX_V];
 #pragma GCC unroll 4
     for (size_t v = 0; v < s.n_v; v++) {
         const simd_f32 invstd = strip_load(r->invstd, s, v);
@@ -253,26 +359,39 @@ SIMD_INLINE void backward_strip(const struct bn_run *r, const int accumulate, st
         scale[v] = strip_load(r->gamma, s, v) * invstd;
         mean_dy[v] = strip_load(r->means, s, v);
         slope[v] = strip_load(r->means + r->c, s, v) * invstd;
+        beta[v] = relu == BN_RELU ? strip_load(r->beta, s, v) : simd_zero();
     }
     const float *x = r->x, *dy = r->dy;
     float *dx = r->out;
     for (size_t p = 0; p < r->n_pixels;
          p++, x += r->x_stride, dy += r->dy_stride, dx += r->out_stride) {
+        const uint64_t bits = relu == BN_RELU_READ ? load_signs(r->signs + p * r->sign_stride, s)
+                                                   : 0;
 #pragma GCC unroll 4
         for (size_t v = 0; v < s.n_v; v++) {
             const simd_f32 dev = strip_load(x, s, v) - mean[v];
-            const simd_f32 d = strip_load(dy, s, v) - mean_dy[v] - dev * slope[v];
-            strip_put(dx, scale[v] * d, s, v, accumulate);
+            const simd_f32 open = bn_dy(strip_load(dy, s, v), dev, scale[v], beta[v], bits, v,
+                                        relu);
+            strip_put(dx, scale[v] * (open - mean_dy[v] - dev * slope[v]), s, v, accumulate);
         }
+    }
+}
+
+SIMD_INLINE void backward_all(const struct bn_run *r, const int accumulate)
+{
+    switch (r->relu) {
+    case BN_NO_RELU: FOR_STRIPS(r->c, backward_strip, r, accumulate, BN_NO_RELU) break;
+    case BN_RELU_READ: FOR_STRIPS(r->c, backward_strip, r, accumulate, BN_RELU_READ) break;
+    default: FOR_STRIPS(r->c, backward_strip, r, accumulate, BN_RELU) break;
     }
 }
 
 static void bn_backward(const struct bn_run *r)
 {
     if (r->accumulate) {
-        FOR_STRIPS(r->c, backward_strip, r, 1)
+        backward_all(r, 1);
     } else {
-        FOR_STRIPS(r->c, backward_strip, r, 0)
+        backward_all(r, 0);
     }
 }
 

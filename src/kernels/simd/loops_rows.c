@@ -4,10 +4,6 @@
 #include "kernels/simd/loops_simd.h"
 #include "kernels/simd/philox.h"
 
-#if SIMD_ISA == SIMD_ISA_base && defined(__SSE2__)
-#include <emmintrin.h>
-#endif
-
 /* Elements that fill whole bytes of sign bits and whole vectors. */
 enum { GROUP = SIMD_LANES < 8 ? 8 : SIMD_LANES, GROUP_VECTORS = GROUP / SIMD_LANES };
 
@@ -46,55 +42,17 @@ static void rows_add(size_t n_rows, size_t len, const float *a, size_t as, const
     }
 }
 
-/* 0 where x <= 0: NaN is not, and stays. */
-SIMD_INLINE simd_f32 relu_vec(simd_f32 x)
-{
-    return loop_keep(~(simd_i32)(x <= simd_zero()), x);
-}
-
 static void rows_relu(size_t n_rows, size_t len, const float *x, size_t xs, float *y, size_t ys)
 {
     for (size_t r = 0; r < n_rows; r++, x += xs, y += ys) {
         size_t i = 0;
         for (; i + SIMD_LANES <= len; i += SIMD_LANES) {
-            simd_store(y + i, relu_vec(simd_load(x + i)));
+            simd_store(y + i, loop_relu(simd_load(x + i)));
         }
         if (i < len) {
-            simd_store_n(y + i, relu_vec(simd_load_n(x + i, len - i)), len - i);
+            simd_store_n(y + i, loop_relu(simd_load_n(x + i, len - i)), len - i);
         }
     }
-}
-
-/* Bit i = 1 where lane i > 0. */
-SIMD_INLINE unsigned sign_bits(simd_f32 x)
-{
-#if SIMD_ISA == SIMD_ISA_avx512
-    return _mm512_cmp_ps_mask((__m512)x, _mm512_setzero_ps(), _CMP_GT_OQ);
-#elif SIMD_ISA == SIMD_ISA_avx2
-    return (unsigned)_mm256_movemask_ps(_mm256_cmp_ps((__m256)x, _mm256_setzero_ps(), _CMP_GT_OQ));
-#elif defined(__SSE2__)
-    return (unsigned)_mm_movemask_ps(_mm_cmpgt_ps((__m128)x, _mm_setzero_ps()));
-#else
-    unsigned bits = 0;
-    for (unsigned i = 0; i < SIMD_LANES; i++) {
-        bits |= (unsigned)(x[i] > 0) << i;
-    }
-    return bits;
-#endif
-}
-
-/* x where lane i's bit is 1, else 0. */
-SIMD_INLINE simd_f32 keep_bits(simd_f32 x, unsigned bits)
-{
-#if SIMD_ISA == SIMD_ISA_avx512
-    return (simd_f32)_mm512_maskz_mov_ps((__mmask16)bits, (__m512)x);
-#else
-    simd_i32 lane_bit;
-    for (int i = 0; i < SIMD_LANES; i++) {
-        lane_bit[i] = 1 << i;
-    }
-    return loop_keep((((simd_i32){0} + (int32_t)bits) & lane_bit) == lane_bit, x);
-#endif
 }
 
 SIMD_INLINE void store_bits(uint8_t *p, unsigned bits, size_t n_bytes)
@@ -121,8 +79,8 @@ static void rows_relu_signs(size_t n_rows, size_t len, const float *x, size_t xs
             unsigned bits = 0;
             for (size_t v = 0; v < GROUP_VECTORS; v++) {
                 const simd_f32 in = simd_load(x + i + v * SIMD_LANES);
-                bits |= sign_bits(in) << v * SIMD_LANES;
-                simd_store(y + i + v * SIMD_LANES, relu_vec(in));
+                bits |= loop_sign_bits(in) << v * SIMD_LANES;
+                simd_store(y + i + v * SIMD_LANES, loop_relu(in));
             }
             store_bits(signs + i / 8, bits, GROUP / 8);
         }
@@ -132,8 +90,8 @@ static void rows_relu_signs(size_t n_rows, size_t len, const float *x, size_t xs
             for (size_t j = i; j < len; j += SIMD_LANES) {
                 const size_t n = len - j < SIMD_LANES ? len - j : SIMD_LANES;
                 const simd_f32 in = loop_load(x + j, n);
-                bits |= sign_bits(in) << (j - i);
-                loop_store(y + j, relu_vec(in), n);
+                bits |= loop_sign_bits(in) << (j - i);
+                loop_store(y + j, loop_relu(in), n);
             }
             store_bits(signs + i / 8, bits, n_bytes);
         }
@@ -149,7 +107,7 @@ SIMD_INLINE void back_signs(size_t n_rows, size_t len, const float *dy, size_t d
             const unsigned bits = load_bits(signs + i / 8, GROUP / 8);
             for (size_t v = 0; v < GROUP_VECTORS; v++) {
                 const size_t j = i + v * SIMD_LANES;
-                const simd_f32 d = keep_bits(simd_load(dy + j), bits >> v * SIMD_LANES);
+                const simd_f32 d = loop_keep_bits(simd_load(dy + j), bits >> v * SIMD_LANES);
                 loop_put(dx + j, d, SIMD_LANES, accumulate);
             }
         }
@@ -157,7 +115,7 @@ SIMD_INLINE void back_signs(size_t n_rows, size_t len, const float *dy, size_t d
             const unsigned bits = load_bits(signs + i / 8, (len - i + 7) / 8);
             for (size_t j = i; j < len; j += SIMD_LANES) {
                 const size_t n = len - j < SIMD_LANES ? len - j : SIMD_LANES;
-                const simd_f32 d = keep_bits(loop_load(dy + j, n), bits >> (j - i));
+                const simd_f32 d = loop_keep_bits(loop_load(dy + j, n), bits >> (j - i));
                 loop_put(dx + j, d, n, accumulate);
             }
         }
