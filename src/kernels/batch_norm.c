@@ -207,28 +207,28 @@ static struct bn_run backward_run(const struct batch_norm *bn, const struct tens
 }
 
 static void sums_block(const struct kernels *k, const struct tensor *dy, const struct tensor *x,
-                       const struct batch_norm *bn, const struct run_blocks *b, size_t i,
-                       double *part)
+                       size_t x_first, const struct batch_norm *bn, const struct run_blocks *b,
+                       size_t i, double *part)
 {
-    assert(loop_same_shape(&x->shape, &dy->shape));
-    const size_t c = x->shape.c, chunk = chunk_pixels(c);
+    const size_t c = x->shape.c, chunk = chunk_pixels(c), skip = x_first * x->shape.h * x->shape.w;
     const size_t first = b->first + i * b->block, n = block_pixels(b, i);
     memset(part, 0, 2 * c * sizeof(double));
     for (size_t p = 0; p < n; p += chunk) {
-        const struct bn_run run = backward_run(bn, dy, x, b->group, first + p,
-                                               n - p < chunk ? n - p : chunk);
+        struct bn_run run = backward_run(bn, dy, x, b->group, first + p,
+                                         n - p < chunk ? n - p : chunk);
+        run.x = x->data + (first + p - skip) * x->pixel_stride;
         k->loop.bn_reduce(&run, part, part + c);
     }
 }
 
 void batch_norm_backward_sums_run(const struct kernels *k, const struct tensor *dy,
-                                  const struct tensor *x, const struct batch_norm *bn, size_t run,
-                                  void *workspace)
+                                  const struct tensor *x, size_t x_first,
+                                  const struct batch_norm *bn, size_t run, void *workspace)
 {
-    const struct sample_runs r = sample_runs_cut(&x->shape, bn->group);
-    const struct run_blocks b = run_blocks(&x->shape, &r, run);
+    const struct sample_runs r = sample_runs_cut(&dy->shape, bn->group);
+    const struct run_blocks b = run_blocks(&dy->shape, &r, run);
     for (size_t i = 0; i < b.n_blocks; i++) {
-        sums_block(k, dy, x, bn, &b, i,
+        sums_block(k, dy, x, x_first, bn, &b, i,
                    (double *)workspace + (run * b.n_blocks + i) * 2 * x->shape.c);
     }
 }
@@ -271,13 +271,14 @@ void batch_norm_backward_reduce(const struct kernels *k, const struct tensor *dy
                                 const struct tensor *x, const struct batch_norm *bn, real *means,
                                 real *dgamma, real *dbeta, void *workspace)
 {
+    assert(loop_same_shape(&x->shape, &dy->shape));
     const struct sample_runs r = sample_runs_cut(&x->shape, bn->group);
     size_t block;
     const size_t n_blocks = blocks_per_run(&x->shape, &r, &block);
 #pragma omp parallel for schedule(static) if (blocks_want_threads(&x->shape))
     for (size_t i = 0; i < r.n_runs * n_blocks; i++) {
         const struct run_blocks b = run_blocks(&x->shape, &r, i / n_blocks);
-        sums_block(k, dy, x, bn, &b, i % n_blocks, (double *)workspace + i * 2 * x->shape.c);
+        sums_block(k, dy, x, 0, bn, &b, i % n_blocks, (double *)workspace + i * 2 * x->shape.c);
     }
     batch_norm_backward_sums_merge(&x->shape, bn->group, bn->invstd, means, dgamma, dbeta,
                                    workspace);

@@ -48,8 +48,8 @@ void batch_norm_apply(const struct kernels *k, const struct tensor *x, const str
  * group's pixels; dbeta [c] and dgamma [c] = sums over all groups in order (overwritten). By runs,
  * as above, and all at once. */
 void batch_norm_backward_sums_run(const struct kernels *k, const struct tensor *dy,
-                                  const struct tensor *x, const struct batch_norm *bn, size_t run,
-                                  void *workspace);
+                                  const struct tensor *x, size_t x_first,
+                                  const struct batch_norm *bn, size_t run, void *workspace);
 void batch_norm_backward_sums_merge(const struct shape *x, size_t group, const real *invstd,
                                     real *means, real *dgamma, real *dbeta, void *workspace);
 void batch_norm_backward_reduce(const struct kernels *k, const struct tensor *dy,

@@ -36,6 +36,13 @@ static inline struct sample_runs sample_runs_cut(const struct shape *s, size_t g
     return r;
 }
 
+/* Bytes of the largest run of maps of this shape, in whole lines of 64. */
+static inline size_t sample_runs_bytes(const struct sample_runs *r, const struct shape *s)
+{
+    const size_t samples = r->samples < r->group ? r->samples : r->group;
+    return (samples * s->h * s->w * s->c * sizeof(real) + 63) / 64 * 64;
+}
+
 /* Run i has samples *first .. *first + *n - 1. Returns their batch-norm group. */
 static inline size_t sample_runs_get(const struct sample_runs *r, size_t i, size_t *first,
                                      size_t *n)

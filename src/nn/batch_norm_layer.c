@@ -141,7 +141,8 @@ static void backward_sums(const struct layer *l, struct layer_io *io, size_t run
 {
     (void)l;
     const struct batch_norm bn = numbers(io, 0);
-    batch_norm_backward_sums_run(io->ctx->kernels, &io->dy, &io->x[0], &bn, run, io->workspace);
+    batch_norm_backward_sums_run(io->ctx->kernels, &io->dy, &io->x[0], io->x_first, &bn, run,
+                                 io->workspace);
 }
 
 static void backward_sums_end(const struct layer *l, struct layer_io *io)

@@ -44,26 +44,46 @@ static void fill_io(struct exec *e, const struct plan *p, const struct plan_step
     }
 }
 
-static struct tensor samples(const struct tensor *t, size_t first, size_t n)
+static size_t thread_index(void)
+{
+#ifdef _OPENMP
+    return (size_t)omp_get_thread_num();
+#else
+    return 0;
+#endif
+}
+
+/* Samples of a map. local > 0: the calling thread has them, and no others, in its part of the buffer
+ * (plan_buffer.local). */
+static struct tensor samples(const struct tensor *t, size_t local, size_t first, size_t n)
 {
     struct tensor s = *t;
-    if (s.data) {
+    if (s.data && local) {
+        s.data += thread_index() * (local / sizeof(real));
+        s.shape.n = n;
+    } else if (s.data) {
         s.data += first * s.shape.h * s.shape.w * s.pixel_stride;
         s.shape.n = n;
     }
     return s;
 }
 
+static size_t local_of(const struct plan *p, int buffer)
+{
+    return buffer >= 0 ? p->buffers[buffer].local : 0;
+}
+
 /* The same for n samples from `first` on. */
-static struct layer_io io_of_samples(const struct layer_io *io, size_t first, size_t n)
+static struct layer_io io_of_samples(const struct plan *p, const struct plan_step *step,
+                                     const struct layer_io *io, size_t first, size_t n)
 {
     struct layer_io s = *io;
     for (size_t j = 0; j < GRAPH_MAX_INPUTS; j++) {
-        s.x[j] = samples(&io->x[j], first, n);
-        s.dx[j] = samples(&io->dx[j], first, n);
+        s.x[j] = samples(&io->x[j], local_of(p, step->x[j]), first, n);
+        s.dx[j] = samples(&io->dx[j], 0, first, n);
     }
-    s.y = samples(&io->y, first, n);
-    s.dy = samples(&io->dy, first, n);
+    s.y = samples(&io->y, local_of(p, step->y), first, n);
+    s.dy = samples(&io->dy, 0, first, n);
     if (io->signs) {
         const struct tensor *t = io->dy.data ? &io->dy : &io->y; /* signs are those of the output */
         struct shape before = t->shape;
@@ -262,25 +282,23 @@ static void make_link(struct exec *e, const struct plan *p, const struct plan_st
     l->rng = code_rng(e, s->value);
 }
 
-static size_t thread_index(void)
-{
-#ifdef _OPENMP
-    return (size_t)omp_get_thread_num();
-#else
-    return 0;
-#endif
-}
-
-static void run_link(struct exec *e, const struct link *l, size_t run, size_t first, size_t n)
+static void run_link(struct exec *e, const struct plan *p, const struct link *l, size_t run,
+                     size_t first, size_t n)
 {
     const struct plan_step *s = l->step;
     if (s->kind == PLAN_SUMS) {
         struct layer_io io = l->io;
+        const size_t local = local_of(p, s->x[0]);
+        if (local) {
+            io.x[0] = samples(&l->io.x[0], local, first, n);
+            io.x_first = first;
+        }
         run_sums(e, s, &io, run);
     } else if (s->kind == PLAN_ENCODE || s->kind == PLAN_DECODE) {
         const struct plan_value *pv = &e->values[s->value];
         void *workspace = l->workspace ? l->workspace + thread_index() * l->thread_workspace : NULL;
-        struct tensor map = samples(&l->map, first, n);
+        const size_t local = s->kind == PLAN_DECODE ? local_of(p, s->y) : 0;
+        struct tensor map = samples(&l->map, local, first, n);
         struct codec_block block = {
             .n0 = first, .n1 = first + n, .h1 = map.shape.h, .c1 = map.shape.c};
         if (s->kind == PLAN_ENCODE) {
@@ -290,13 +308,13 @@ static void run_link(struct exec *e, const struct link *l, size_t run, size_t fi
             pv->store->policy->decode(pv->store, &pv->map, l->code, &block, &map, workspace);
         }
     } else {
-        struct layer_io io = io_of_samples(&l->io, first, n);
+        struct layer_io io = io_of_samples(p, s, &l->io, first, n);
         io.thread = thread_index();
         run_layer(e, s, &io);
     }
 }
 
-static void run_links(struct exec *e, struct link *links, size_t n_links,
+static void run_links(struct exec *e, const struct plan *p, struct link *links, size_t n_links,
                       const struct sample_runs *runs)
 {
 #pragma omp parallel num_threads(e->cfg.n_threads)
@@ -308,7 +326,7 @@ static void run_links(struct exec *e, struct link *links, size_t n_links,
             (void)sample_runs_get(runs, run, &first, &n);
             double start = sys_now_s();
             for (size_t i = 0; i < n_links; i++) {
-                run_link(e, &links[i], run, first, n);
+                run_link(e, p, &links[i], run, first, n);
                 double end = sys_now_s();
                 seconds[i] += end - start;
                 start = end;
@@ -395,7 +413,7 @@ void exec_run_chain(struct exec *e, const struct plan *p, size_t i, const struct
     if (n > 1) {
         runs = runs_now(e, first);
     }
-    if (n == 1 || !is_worth_it(e, &runs)) {
+    if (n == 1 || !(first->is_local || is_worth_it(e, &runs))) {
         for (size_t j = 0; j < n; j++) {
             const struct plan_step *s = first + j;
             double start = sys_now_s();
@@ -413,7 +431,7 @@ void exec_run_chain(struct exec *e, const struct plan *p, size_t i, const struct
     for (size_t j = 0; j < n; j++) {
         make_link(e, p, first + j, &links[j]);
     }
-    run_links(e, links, n, &runs);
+    run_links(e, p, links, n, &runs);
     double seconds = sys_now_s() - start;
     for (size_t j = 0; j < n; j++) {
         of_threads += links[j].seconds;

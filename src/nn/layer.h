@@ -61,8 +61,9 @@ struct layer_io {
     int relu;     /* the ReLU behind is part of the call (layer_type.takes_relu): y and dy are those
                       of its output, signs too; NULL: they can be had from y and x */
     size_t first; /* number in the batch of the tensors' first sample; signs begin there too */
-    size_t batch; /* samples of the whole batch */
-    size_t thread; /* number of the calling thread where several call */
+    size_t x_first; /* backward_sums: of x[0]'s alone */
+    size_t batch;   /* samples of the whole batch */
+    size_t thread;  /* number of the calling thread where several call */
 };
 
 enum layer_phase { LAYER_FORWARD, LAYER_BACKWARD };

@@ -159,8 +159,12 @@ static void sum_saved(struct plan_builder *b)
 int plan_make(const struct plan_config *cfg, struct plan *out, struct err *err)
 {
     *out = (struct plan){.n = cfg->n, .training = cfg->store != NULL, .pool = PLAN_NONE};
-    struct plan_builder b = {
-        .p = out, .g = cfg->graph, .store = cfg->store, .ctx = cfg->context, .err = err};
+    struct plan_builder b = {.p = out,
+                             .g = cfg->graph,
+                             .store = cfg->store,
+                             .ctx = cfg->context,
+                             .unchained = cfg->unchained,
+                             .err = err};
     *err = (struct err){0};
     if (builder_alloc(&b) == 0) {
         if (out->training) {

@@ -37,6 +37,8 @@ struct plan_buffer {
     enum mem_tag tag;
     uint32_t owner;
     size_t bytes;       /* for the plan's batch size */
+    size_t local;       /* of a map that lives in one chain alone: not the whole batch is there but,
+                           for each thread, the run it is at, in so many bytes; else 0 */
     size_t first, last; /* steps, both included */
     size_t offset;      /* in the arena, a multiple of 64 */
 };
@@ -68,6 +70,7 @@ struct plan_step {
     size_t acquire, n_acquire, release, n_release;
     /* Steps of the chain that begins here (1: this one alone); 0 within a chain. */
     size_t n_chain;
+    int is_local; /* buffers of the chain that begins here are local: its steps go by runs only */
 };
 
 /* Longest chain of steps that go over the batch together. */

@@ -250,6 +250,9 @@ static void emit_backward(struct plan_builder *b, const struct layer *l)
         s->workspace = workspace = plan_add_workspace(
             b, plan_layer_workspace(b, l, LAYER_BACKWARD, 1));
     }
+    if (l->type->backward_sums && plan_decodes_by_run(b, l->in[0])) {
+        x = restore(b, l->in[0], l);
+    }
     s = plan_add_step(b, PLAN_BACKWARD);
     if (!s) {
         return;

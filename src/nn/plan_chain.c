@@ -3,10 +3,14 @@
  * next then reads from cache: normalise, add, ReLU, its sign bits and the encoder are one pass over
  * memory, and so are the decoder and the batch-norm's sums in backward. A chain changes no bit.
  *
+ * A map that is brought back in a chain and read in it alone is never there as a whole: each thread has
+ * room for the run it is at, which stays in its cache.
+ *
  * A chain ends before a step that needs all of the batch (most convolutions; what follows sums) and
  * where maps change their shape. All of its buffers live from its first step to its last: so that
  * these are few, a convolution whose forward may go by samples begins a chain, with the sums and the
  * encoder of its output, and is not drawn into one. */
+#include "kernels/sample_runs.h"
 #include "nn/plan_priv.h"
 
 static const struct store *store_of(const struct plan_builder *b, const struct plan_step *s)
@@ -64,15 +68,72 @@ static int needs_sums(const struct plan *p, size_t first, size_t s)
     return 0;
 }
 
+/* Brings a map back for the step that comes next. */
+static int is_errand(const struct plan_step *s)
+{
+    return s->kind == PLAN_DECODE || s->kind == PLAN_RECOMPUTE;
+}
+
+/* A map is brought back in the chain of its reader: not in an earlier one, whose buffers would all
+ * live beside it. */
+static int reader_stays_out(const struct plan_builder *b, size_t first, size_t s)
+{
+    const struct plan *p = b->p;
+    size_t reader = s, begin = first;
+    while (reader < p->n_steps && is_errand(&p->steps[reader])) {
+        reader++;
+    }
+    while (begin < s && is_errand(&p->steps[begin])) {
+        begin++;
+    }
+    return begin < s && (reader == p->n_steps || reader - first >= PLAN_MAX_CHAIN ||
+                         !is_by_sample(b, &p->steps[reader]) || needs_sums(p, first, reader));
+}
+
 static int continues(const struct plan_builder *b, size_t first, size_t s)
 {
     const struct plan *p = b->p;
     if (s - first >= PLAN_MAX_CHAIN || s == p->n_steps || !is_by_sample(b, &p->steps[s]) ||
-        needs_sums(p, first, s)) {
+        needs_sums(p, first, s) || (is_errand(&p->steps[s]) && reader_stays_out(b, first, s))) {
         return 0;
     }
     struct shape a = step_shape(b, &p->steps[first]), c = step_shape(b, &p->steps[s]);
     return a.h == c.h && a.w == c.w && a.c == c.c;
+}
+
+/* --- maps of one chain ------------------------------------------------------------------------- */
+
+static struct sample_runs runs_of(const struct plan_builder *b, uint32_t value)
+{
+    const struct shape shape = plan_shape(b, value);
+    return sample_runs_cut(&shape, b->ctx->bn_group);
+}
+
+int plan_decodes_by_run(const struct plan_builder *b, uint32_t value)
+{
+    const struct plan_value *pv = &b->p->values[value];
+    return !b->unchained && pv->kept && pv->choice.action == STORE_ENCODE && !pv->choice.pooled &&
+           pv->store->policy->encode_samples && b->restored[value] == PLAN_NONE &&
+           runs_of(b, value).n_runs >= (size_t)b->ctx->n_threads;
+}
+
+/* A restored map whose life is one chain. */
+static void make_local(struct plan_builder *b, struct plan_buffer *buf)
+{
+    struct plan_step *first = &b->p->steps[buf->first];
+    if (buf->kind != PLAN_RESTORED || first->n_chain < 2 ||
+        buf->last != buf->first + first->n_chain - 1) {
+        return;
+    }
+    const struct sample_runs runs = runs_of(b, buf->owner);
+    const struct shape shape = plan_shape(b, buf->owner);
+    const size_t n_threads = (size_t)b->ctx->n_threads;
+    const size_t local = sample_runs_bytes(&runs, &shape);
+    if (runs.n_runs >= n_threads && local * n_threads < buf->bytes) {
+        buf->local = local;
+        buf->bytes = local * n_threads;
+        first->is_local = 1;
+    }
 }
 
 void plan_chain(struct plan_builder *b)
@@ -102,6 +163,7 @@ void plan_chain(struct plan_builder *b)
     for (size_t i = 0; i < p->n_buffers; i++) {
         p->buffers[i].first = start[p->buffers[i].first];
         p->buffers[i].last = end[p->buffers[i].last];
+        make_local(b, &p->buffers[i]);
     }
     mem_free(start);
 }

@@ -28,6 +28,7 @@ struct plan_builder {
     int *side, *signs;         /* [layers] */
     int *relu, *norm;   /* [layers] the ReLU in a batch-norm's steps; the batch-norm of a ReLU */
     uint8_t *grad_read; /* [values] its producer has taken its gradient */
+    int unchained;
     struct err *err;
 };
 
@@ -78,6 +79,10 @@ static inline uint32_t plan_last(const struct plan_builder *b, const struct laye
 {
     return b->relu[l->index] == PLAN_NONE ? l->index : (uint32_t)b->relu[l->index];
 }
+
+/* Is the map decoded by samples, in runs that keep all threads busy? Then it is cheaper to decode it
+ * for each of its readers, run by run into cache, than to read it from memory again. */
+int plan_decodes_by_run(const struct plan_builder *b, uint32_t value);
 
 /* Scratch of a layer's step. */
 size_t plan_layer_workspace(const struct plan_builder *b, const struct layer *l,

@@ -482,6 +482,41 @@ START_TEST(chains_equal_single_steps)
 }
 END_TEST
 
+/* Maps that are there run by run alone, one for each thread: the same bits, in less memory; with a
+ * smaller batch too, and where there are fewer runs than threads. */
+START_TEST(local_maps_equal_whole_ones)
+{
+    struct net_options o = {.n = 8, .size = 32, .isa = "auto", .n_threads = 2, .poison = 1};
+    static const size_t batches[] = {8, 5, 1};
+    struct net nets[2];
+    size_t n_local[2] = {0};
+    o.policy_name = _i == 1 ? "fixed" : "division";
+    o.params = store_params_default();
+    o.params.rebuild_bn = _i == 2;
+    o.bn_group = _i == 1 ? 3 : 0;
+    omp_set_num_threads(2);
+    for (int u = 0; u < 2; u++) {
+        o.unchained = u;
+        net_init(&nets[u], resnet18, &o);
+        for (size_t i = 0; i < nets[u].exec.train.n_buffers; i++) {
+            n_local[u] += nets[u].exec.train.buffers[i].local > 0;
+        }
+    }
+    ck_assert_uint_gt(n_local[0], 10);
+    ck_assert_uint_eq(n_local[1], 0);
+    ck_assert_uint_le(nets[0].exec.train.peak_bytes, nets[1].exec.train.peak_bytes);
+    for (size_t b = 0; b < sizeof batches / sizeof *batches; b++) {
+        ck_assert(net_loss_n(&nets[0], b, batches[b]) == net_loss_n(&nets[1], b, batches[b]));
+        for (size_t i = 0; i < nets[0].graph.n_params; i++) {
+            ck_assert_mem_eq(nets[0].grad[i], nets[1].grad[i],
+                             nets[0].graph.params[i].n * sizeof(real));
+        }
+    }
+    net_fini(&nets[0]);
+    net_fini(&nets[1]);
+}
+END_TEST
+
 START_TEST(same_seed_same_bits_for_any_number_of_threads)
 {
     struct net_options o = policies[_i % N_POLICIES];
@@ -687,6 +722,7 @@ int main(void)
     tcase_add_loop_test(t, recompute_saves_memory, 0, N_NETWORKS);
     tcase_add_test(t, a_shortened_life_is_noticed);
     tcase_add_loop_test(t, chains_equal_single_steps, 0, N_NETWORKS * N_POLICIES);
+    tcase_add_loop_test(t, local_maps_equal_whole_ones, 0, 3);
     tcase_add_loop_test(t, same_seed_same_bits_for_any_number_of_threads, 0,
                         N_NETWORKS * N_POLICIES);
     tcase_add_loop_test(t, eight_bits_keep_the_gradient, 0, (N_NETWORKS + 1) * 2);
