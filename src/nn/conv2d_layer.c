@@ -78,13 +78,11 @@ size_t conv2d_layer_workspace_bytes(const struct layer *l, const struct layer_co
         return max_size(by_run,
                         conv2d_workspace_bytes(ctx->kernels, g, x, CONV_FORWARD, ctx->n_threads));
     }
-    size_t bytes = conv2d_workspace_bytes(ctx->kernels, g, x, CONV_BACKWARD_WEIGHT, ctx->n_threads);
-    if (want_dx) {
-        size_t data = conv2d_workspace_bytes(ctx->kernels, g, x, CONV_BACKWARD_DATA,
-                                             ctx->n_threads);
-        bytes = max_size(bytes, data);
+    if (phase == LAYER_GRADIENTS) {
+        return conv2d_workspace_bytes(ctx->kernels, g, x, CONV_BACKWARD_WEIGHT, ctx->n_threads);
     }
-    return bytes;
+    return want_dx ? conv2d_workspace_bytes(ctx->kernels, g, x, CONV_BACKWARD_DATA, ctx->n_threads)
+                   : 0;
 }
 
 double conv2d_layer_macs(const struct layer *l, const struct shape *x)
@@ -106,11 +104,15 @@ void conv2d_layer_forward(const struct layer *l, struct layer_io *io)
                    is_run ? 1 : io->ctx->n_threads);
 }
 
-void conv2d_layer_backward(const struct layer *l, struct layer_io *io)
+void conv2d_layer_gradients(const struct layer *l, struct layer_io *io)
 {
     conv2d_backward_weight(io->ctx->kernels, geom_of(l), &io->x[0], &io->dy, io->dparams[0],
                            l->n_params > 1 ? io->dparams[1] : NULL, io->workspace,
                            io->ctx->n_threads);
+}
+
+void conv2d_layer_backward(const struct layer *l, struct layer_io *io)
+{
     if (io->want_dx[0]) {
         conv2d_backward_data(io->ctx->kernels, geom_of(l), &io->dy, io->params[0], &io->dx[0],
                              io->accumulate[0], io->workspace, io->ctx->n_threads);
@@ -146,6 +148,7 @@ const struct layer_type layer_conv2d = {
     .workspace_bytes = conv2d_layer_workspace_bytes,
     .macs = conv2d_layer_macs,
     .forward = conv2d_layer_forward,
+    .gradients = conv2d_layer_gradients,
     .backward = conv2d_layer_backward,
     .gradient = gradient,
     .describe = describe,

@@ -15,6 +15,7 @@ size_t conv2d_layer_workspace_bytes(const struct layer *l, const struct layer_co
                                     const struct shape *x, enum layer_phase phase, int want_dx);
 double conv2d_layer_macs(const struct layer *l, const struct shape *x);
 void conv2d_layer_forward(const struct layer *l, struct layer_io *io);
+void conv2d_layer_gradients(const struct layer *l, struct layer_io *io);
 void conv2d_layer_backward(const struct layer *l, struct layer_io *io);
 
 #endif

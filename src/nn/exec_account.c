@@ -22,10 +22,11 @@ static size_t workspace_now(const struct exec *e, const struct plan_step *s)
     }
     const struct layer *l = exec_layer(e, s);
     struct shape x = exec_shape(e, l->in[0]);
-    int backward = s->kind == PLAN_BACKWARD || (s->kind == PLAN_SUMS && s->dy != PLAN_NONE);
+    enum layer_phase phase = s->kind == PLAN_GRADIENTS ? LAYER_GRADIENTS
+                             : s->dy != PLAN_NONE      ? LAYER_BACKWARD
+                                                       : LAYER_FORWARD;
     int want_dx = s->dx[0] != PLAN_NONE || s->dx[1] != PLAN_NONE;
-    return l->type->workspace_bytes(l, &e->context, &x, backward ? LAYER_BACKWARD : LAYER_FORWARD,
-                                    want_dx);
+    return l->type->workspace_bytes(l, &e->context, &x, phase, want_dx);
 }
 
 static struct layer_needs needs_now(const struct exec *e, uint32_t layer)

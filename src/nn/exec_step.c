@@ -118,7 +118,9 @@ static void backward(struct exec *e, const struct plan_step *s, struct layer_io 
 static void run_layer(struct exec *e, const struct plan_step *s, struct layer_io *io)
 {
     const struct layer *l = exec_layer(e, s);
-    if (s->kind == PLAN_BACKWARD) {
+    if (s->kind == PLAN_GRADIENTS) {
+        l->type->gradients(l, io);
+    } else if (s->kind == PLAN_BACKWARD) {
         backward(e, s, io);
     } else {
         l->type->forward(l, io);
@@ -241,6 +243,7 @@ static void run_step(struct exec *e, const struct plan *p, const struct plan_ste
         break;
     case PLAN_FORWARD:
     case PLAN_RECOMPUTE:
+    case PLAN_GRADIENTS:
     case PLAN_BACKWARD:
         fill_io(e, p, s, &io);
         run_layer(e, s, &io);
@@ -357,6 +360,7 @@ static double *timer_of(struct exec *e, const struct plan_step *s)
     case PLAN_SUMS: return s->dy == PLAN_NONE ? &e->times.forward_s : &e->times.backward_s;
     case PLAN_FORWARD:
     case PLAN_LOSS: return &e->times.forward_s;
+    case PLAN_GRADIENTS:
     case PLAN_BACKWARD: return &e->times.backward_s;
     case PLAN_UPDATE: return &e->times.update_s;
     case PLAN_ENCODE: return &e->vault.encode_s;

@@ -66,7 +66,7 @@ struct layer_io {
     size_t thread;  /* number of the calling thread where several call */
 };
 
-enum layer_phase { LAYER_FORWARD, LAYER_BACKWARD };
+enum layer_phase { LAYER_FORWARD, LAYER_GRADIENTS, LAYER_BACKWARD };
 
 struct layer_type {
     const char *name, *summary;
@@ -99,6 +99,9 @@ struct layer_type {
     void (*backward_sums)(const struct layer *l, struct layer_io *io, size_t run);
     void (*backward_sums_end)(const struct layer *l, struct layer_io *io);
     void (*forward)(const struct layer *l, struct layer_io *io);
+    /* NULL: backward does it. The gradients of the parameters alone, of x and dy, in a step of its own
+     * before backward, which then has no x: that may make room for dx. */
+    void (*gradients)(const struct layer *l, struct layer_io *io);
     void (*backward)(const struct layer *l, struct layer_io *io); /* NULL if passes_gradient */
     /* NULL: nothing to tell. What backward has found out, for policies that adapt to it. */
     void (*gradient)(const struct layer *l, const struct layer_io *io, struct store_gradient *g);

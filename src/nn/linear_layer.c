@@ -21,6 +21,7 @@ const struct layer_type layer_linear = {
     .workspace_bytes = conv2d_layer_workspace_bytes,
     .macs = conv2d_layer_macs,
     .forward = conv2d_layer_forward,
+    .gradients = conv2d_layer_gradients,
     .backward = conv2d_layer_backward,
 };
 

@@ -50,6 +50,7 @@ enum plan_step_kind {
     PLAN_LOSS,      /* logits -> loss, and their gradient in place when training */
     PLAN_DECODE,    /* code -> restored map */
     PLAN_RECOMPUTE, /* a layer's forward again, into a restored map */
+    PLAN_GRADIENTS, /* a layer's parameters' gradients, where they are a step of their own */
     PLAN_BACKWARD,
     PLAN_UPDATE, /* hand the layer's parameter gradients on */
 };

@@ -250,6 +250,17 @@ static void emit_backward(struct plan_builder *b, const struct layer *l)
         s->workspace = workspace = plan_add_workspace(
             b, plan_layer_workspace(b, l, LAYER_BACKWARD, 1));
     }
+    if (l->type->gradients) {
+        s = plan_add_step(b, PLAN_GRADIENTS);
+        if (!s) {
+            return;
+        }
+        use_common(b, s, l, x);
+        add_dparams(b, l, dparam);
+        memcpy(s->dparam, dparam, sizeof dparam);
+        s->workspace = plan_add_workspace(b, plan_layer_workspace(b, l, LAYER_GRADIENTS, 0));
+        x = PLAN_NONE;
+    }
     if (l->type->backward_sums && plan_decodes_by_run(b, l->in[0])) {
         x = restore(b, l->in[0], l);
     }
@@ -272,7 +283,9 @@ static void emit_backward(struct plan_builder *b, const struct layer *l)
             plan_use(b, dparam[j]);
         }
     } else {
-        add_dparams(b, l, dparam);
+        if (!l->type->gradients) {
+            add_dparams(b, l, dparam);
+        }
         s->workspace = plan_add_workspace(b, plan_layer_workspace(b, l, LAYER_BACKWARD, want_dx));
     }
     memcpy(s->dparam, dparam, sizeof dparam);

@@ -29,6 +29,7 @@ static int is_by_sample(const struct plan_builder *b, const struct plan_step *s)
     case PLAN_DECODE:
         return store_of(b, s)->policy->encode_samples && !b->p->values[s->value].choice.pooled;
     case PLAN_LOSS:
+    case PLAN_GRADIENTS:
     case PLAN_UPDATE: break;
     }
     return 0;

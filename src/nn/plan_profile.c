@@ -13,6 +13,7 @@ const char *plan_step_word(const struct plan_step *s)
     case PLAN_LOSS: return "loss";
     case PLAN_DECODE: return "decode";
     case PLAN_RECOMPUTE: return "recompute";
+    case PLAN_GRADIENTS: return "weight gradient";
     case PLAN_BACKWARD: return "backward";
     case PLAN_UPDATE: return "update";
     }
