@@ -23,11 +23,11 @@ set bmargin at screen 0.6038
 set title 'all that is alive: highest sums in the legend'
 set key at screen 0.795, graph 1 left top Left reverse samplen 3
 plot 'timeline.csv' using (column(2)==1 ? column(7) : NaN):((column(16))/unit) with steps linewidth 2.5 dashtype 1 linecolor rgb '#000000' title 'normal: 688 MiB', \
-'timeline.csv' using (column(2)==2 ? column(7) : NaN):((column(16))/unit) with steps linewidth 2.5 dashtype 2 linecolor rgb '#D55E00' title 'checkpoint: 448 MiB', \
-'timeline.csv' using (column(2)==3 ? column(7) : NaN):((column(16))/unit) with steps linewidth 2.5 dashtype 3 linecolor rgb '#0072B2' title 'swap: 260 MiB', \
-'timeline.csv' using (column(2)==4 ? column(7) : NaN):((column(16))/unit) with steps linewidth 2.5 dashtype 4 linecolor rgb '#009E73' title 'blpa: 245 MiB', \
-'timeline.csv' using (column(2)==5 ? column(7) : NaN):((column(16))/unit) with steps linewidth 2.5 dashtype 5 linecolor rgb '#CC79A7' title 'division: 244 MiB', \
-'timeline.csv' using (column(2)==6 ? column(7) : NaN):((column(16))/unit) with steps linewidth 2.5 dashtype 1 linecolor rgb '#E69F00' title 'division-bn: 239 MiB'
+'timeline.csv' using (column(2)==2 ? column(7) : NaN):((column(16))/unit) with steps linewidth 2.5 dashtype 2 linecolor rgb '#D55E00' title 'checkpoint: 444 MiB', \
+'timeline.csv' using (column(2)==3 ? column(7) : NaN):((column(16))/unit) with steps linewidth 2.5 dashtype 3 linecolor rgb '#0072B2' title 'swap: 228 MiB', \
+'timeline.csv' using (column(2)==4 ? column(7) : NaN):((column(16))/unit) with steps linewidth 2.5 dashtype 4 linecolor rgb '#009E73' title 'blpa: 213 MiB', \
+'timeline.csv' using (column(2)==5 ? column(7) : NaN):((column(16))/unit) with steps linewidth 2.5 dashtype 5 linecolor rgb '#CC79A7' title 'division: 212 MiB', \
+'timeline.csv' using (column(2)==6 ? column(7) : NaN):((column(16))/unit) with steps linewidth 2.5 dashtype 1 linecolor rgb '#E69F00' title 'division-bn: 207 MiB'
 unset xlabel
 
 # what they are made of

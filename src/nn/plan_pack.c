@@ -17,14 +17,14 @@ static size_t align_up(size_t bytes)
 }
 
 /* An order costs a look at every pair of buffers: as many are tried as that allows, but a few. */
-#define PAIRS 30000000u
+#define PAIRS 10000000u
 enum {
     MIN_TRIES = 8,
     MAX_TRIES = 200,
     LARGE = 64,            /* a 64th of the peak is a large buffer */
     LONG = 2,              /* half of all steps are a long life */
     WALK = 24,             /* changes of one order before another is begun with */
-    GOOD_PER_MILLE = 1002, /* of the peak: not worth another try */
+    GOOD_PER_MILLE = 1010, /* of the peak: not worth another try */
 };
 
 /* Which gap: the lowest; the narrowest that is wide enough; or the lowest for a buffer that lives
