@@ -52,11 +52,10 @@ static size_t pool_bytes_now(const struct exec *e, const struct plan *p)
 }
 
 /* A run of the map for each thread. */
-static size_t local_bytes_now(const struct exec *e, uint32_t value)
+static size_t local_bytes_now(const struct exec *e, const struct shape *s)
 {
-    const struct shape s = exec_shape(e, value);
-    const struct sample_runs runs = sample_runs_cut(&s, e->context.bn_group);
-    return (size_t)e->cfg.n_threads * sample_runs_bytes(&runs, &s);
+    const struct sample_runs runs = sample_runs_cut(s, e->context.bn_group);
+    return (size_t)e->cfg.n_threads * sample_runs_bytes(&runs, s);
 }
 
 /* Bytes of a buffer for the batch at hand. */
@@ -66,10 +65,9 @@ static size_t bytes_now(const struct exec *e, const struct plan *p, const struct
     switch (b->kind) {
     case PLAN_VALUE:
     case PLAN_RESTORED:
-        if (b->local) {
-            return local_bytes_now(e, b->owner);
-        } /* fall through */
-    case PLAN_GRAD: s = exec_shape(e, b->owner); return shape_bytes(&s);
+    case PLAN_GRAD:
+        s = exec_shape(e, b->owner);
+        return b->local ? local_bytes_now(e, &s) : shape_bytes(&s);
     case PLAN_SLOT: return e->code_bytes[b->owner];
     case PLAN_POOL: return pool_bytes_now(e, p);
     case PLAN_SIDE: return needs_now(e, b->owner).side_bytes;
