@@ -16,11 +16,12 @@ enum {
 };
 
 /* Settles how threads wait, first thing in main: libraries read it when they are loaded, so the
- * program starts itself once more, or twice, with the variables set. On an idle machine a waiting thread spins
- * for a millisecond or two before it sleeps; on a busy one, where it would keep the processor from
- * the thread it waits for, it sleeps at once. Measured on two cores, ResNet-20: spinning is 1.2 times
- * as fast when idle, and 0.6 times beside one busy process. OMP_WAIT_POLICY and GOMP_SPINCOUNT, where
- * set, decide. OpenBLAS is called from one thread at a time and gets no others. */
+ * program starts itself once more, or twice, with the variables set. On an idle machine a waiting
+ * thread spins for a millisecond or two before it sleeps; on a busy one, where it would keep the
+ * processor from the thread it waits for, it sleeps at once. Measured on two cores, ResNet-20:
+ * spinning is 1.2 times as fast when idle, and 0.3 to 0.5 times beside one busy process.
+ * OMP_WAIT_POLICY and GOMP_SPINCOUNT, where set, decide. OpenBLAS is called from one thread at a time
+ * and gets no others. */
 void cli_settle_threads(char **argv);
 
 /* Do waiting threads sleep at once? */
