@@ -32,18 +32,19 @@ static void extent_add(struct extent *e, float v)
     e->damaged |= !isfinite(v);
 }
 
-/* 16-bit lane 0..7 of a Philox block. */
-static uint32_t random_lane(const struct rng *rng, uint64_t block, size_t lane)
+/* Random number 0..15 of a Philox block. */
+static uint32_t random_number(const struct rng *rng, uint64_t block, size_t number)
 {
     uint32_t words[4];
     rng_block(rng, block, words);
-    return words[lane / 2] >> (lane % 2 * 16) & 0xFFFFu;
+    const uint64_t twice = (uint64_t)words[number / 4] << 32 | words[number / 4];
+    return (uint32_t)(twice >> number % 4 * 8) & 0xFFFFu;
 }
 
 static uint32_t map_random(const struct codec_unit *u, size_t pixel, size_t channel)
 {
-    const uint64_t octets = (u->h * u->w + 7) / 8;
-    return random_lane(&u->rng, (u->sample * octets + pixel / 8) * u->c + channel, pixel % 8);
+    const uint64_t blocks = (u->h * u->w + 15) / 16;
+    return random_number(&u->rng, (u->sample * blocks + pixel / 16) * u->c + channel, pixel % 16);
 }
 
 static uint32_t quantise(const struct codec_range *range, float r, uint32_t random)
@@ -248,7 +249,7 @@ static void encode_group_ref(const struct codec_unit *u, const real *x, size_t s
                              size_t g1, unsigned char *dst)
 {
     const size_t n_values = u->h * u->w * u->c;
-    const uint64_t n_tiles = (n_values + CODEC_TILE - 1) / CODEC_TILE;
+    const uint64_t two_tiles = (n_values + 2 * CODEC_TILE - 1) / (2 * CODEC_TILE);
     for (size_t g = g0; g < g1; g++) {
         const size_t e0 = g * u->group, e1 = min_size(e0 + u->group, n_values);
         struct extent extent = extent_none();
@@ -269,8 +270,8 @@ static void encode_group_ref(const struct codec_unit *u, const real *x, size_t s
             }
             uint32_t random = 0x8000u;
             if (u->stochastic) {
-                const uint64_t block = (u->sample * n_tiles + tile) * CODEC_TILE_LANES + lane;
-                random = random_lane(&u->rng, block, pixel);
+                const uint64_t block = (u->sample * two_tiles + tile / 2) * CODEC_TILE_LANES + lane;
+                random = random_number(&u->rng, block, tile % 2 * 8 + pixel);
             }
             put_code(u, codes, CODEC_TILE_LANES, pixel,
                      quantise(&range, value_at(u, x, stride, e), random));

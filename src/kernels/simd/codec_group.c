@@ -49,11 +49,11 @@ static void clear_missing_codes(unsigned char *codes, unsigned bits, size_t n)
     }
 }
 
-/* Block number of a tile's first lane. */
+/* Block number of the first lane of an even tile; the next tile has the same blocks. */
 static uint64_t first_block(const struct codec_unit *u, size_t tile)
 {
-    const size_t n_tiles = (u->h * u->w * u->c + CODEC_TILE - 1) / CODEC_TILE;
-    return (u->sample * n_tiles + tile) * CODEC_TILE_LANES;
+    const size_t n = (u->h * u->w * u->c + 2 * CODEC_TILE - 1) / (2 * CODEC_TILE);
+    return (u->sample * n + tile / 2) * CODEC_TILE_LANES;
 }
 
 /* A tile is an octet of a strip, and the same range in every lane. */
@@ -102,7 +102,7 @@ static void encode_group(const struct codec_unit *u, const float *x, size_t stri
     struct codec_philox ph;
     codec_philox_init(&ph, &u->rng, first_block(u, first));
     struct codec_stream stream = codec_stream_make(&ph, u->stochastic, first_block(u, first),
-                                                   CODEC_TILE_LANES, first_block(u, end));
+                                                   CODEC_TILE_LANES, first_block(u, end + 2));
     for (size_t g = g0; g < g1; g++) {
         const size_t t0 = g * tiles_per_group, t1 = min_size(t0 + tiles_per_group, n_tiles);
         struct codec_lanes range[CODEC_VECTORS];

@@ -11,9 +11,9 @@ static __attribute__((noinline)) void encode_part(const struct codec_unit *u,
                                                   const struct codec_lanes *range, const float *x,
                                                   size_t stride, struct codec_means means, size_t n,
                                                   size_t lanes, const struct codec_words *words,
-                                                  unsigned char *codes)
+                                                  unsigned is_second, unsigned char *codes)
 {
-    codec_encode_part(range, x, stride, means, n, lanes, u->bits, words, codes, u->c);
+    codec_encode_part(range, x, stride, means, n, lanes, u->bits, words, is_second, codes, u->c);
 }
 
 static void encode_octets_vector(const struct codec_unit *u, const struct codec_philox *ph,
@@ -23,20 +23,22 @@ static void encode_octets_vector(const struct codec_unit *u, const struct codec_
 {
     const size_t n_pixels = u->h * u->w;
     uint64_t block = codec_first_block(u, channel);
+    struct codec_words words = codec_no_words();
     struct codec_walk walk;
     codec_walk_init(&walk, u, means, 0, 1, lanes);
     for (size_t p = 0; p < n_pixels; p += CODEC_OCTET) {
         const size_t n = codec_min_size(CODEC_OCTET, n_pixels - p);
+        const unsigned is_second = p / CODEC_OCTET % 2;
         const struct codec_means at = codec_walk_next(&walk, n, 1, lanes);
-        const struct codec_words words = u->stochastic ? codec_philox_any(ph, block)
-                                                       : codec_no_words();
-        encode_part(u, range, x + p * stride, stride, at, n, lanes, &words, codes);
+        if (u->stochastic && !is_second) {
+            words = codec_philox_any(ph, block);
+            block += u->c;
+        }
+        encode_part(u, range, x + p * stride, stride, at, n, lanes, &words, is_second, codes);
         codes += u->c * u->bits; /* 8 pixels: `bits` bytes per channel */
-        block += u->c;
     }
 }
 
-/* The last octet of a strip draws the random bits for the first of the next one. */
 SIMD_INLINE void encode_octets_strip(const struct codec_unit *u, const struct codec_philox *ph,
                                      struct codec_stream *stream, const struct codec_lanes *range,
                                      const float *x, size_t stride, const unsigned char *means,
@@ -48,23 +50,23 @@ SIMD_INLINE void encode_octets_strip(const struct codec_unit *u, const struct co
     for (size_t i = 0; i < n_octets; i++) {
         const struct codec_means at = codec_walk_next(&walk, CODEC_OCTET, CODEC_VECTORS,
                                                       SIMD_LANES);
-        if (i + 1 == n_octets && n_left == 0) {
-            codec_stream_next_strip(stream);
-        }
+        codec_stream_expect(stream, n_octets - i + (n_left > 0));
         codec_encode_next(range, x, stride, at, bits, 0, ph, stream, codes, u->c);
         x += CODEC_OCTET * stride;
         codes += u->c * bits;
     }
     if (n_left > 0) {
         struct codec_means at = codec_walk_next(&walk, n_left, CODEC_VECTORS, SIMD_LANES);
+        codec_stream_expect(stream, 1);
         for (size_t v = 0; v < CODEC_VECTORS; v++) {
             encode_part(u, &range[v], x + v * SIMD_LANES, stride, at, n_left, SIMD_LANES,
-                        &stream->words[v], codes + v * SIMD_LANES);
+                        &codec_stream_words(stream)[v], codec_stream_is_second(stream),
+                        codes + v * SIMD_LANES);
             at.mean++;
         }
-        codec_stream_next_strip(stream);
         codec_stream_draw(ph, stream);
     }
+    codec_stream_end_strip(ph, stream);
 }
 
 /* `lanes` channels from `channel` on, one vector; x, means are the first one's. */
@@ -104,7 +106,7 @@ static void encode_map(const struct codec_unit *u, const float *x, size_t stride
                        size_t c1, unsigned char *means, unsigned char *dst)
 {
     const uint64_t first = codec_first_block(u, c0);
-    const uint64_t last = first + u->h * u->w / CODEC_OCTET * u->c + (c1 - c0);
+    const uint64_t last = first + codec_sample_blocks(u) + (c1 - c0);
     struct codec_philox ph;
     codec_philox_init(&ph, &u->rng, first);
     struct codec_stream stream = codec_stream_make(&ph, u->stochastic, first, u->c, last);

@@ -23,7 +23,15 @@ struct codec_means {
 SIMD_INLINE struct codec_words codec_no_words(void)
 {
     const simd_u32 half = codec_set_u32(0x80008000u);
-    return (struct codec_words){{half, half, half, half}};
+    return (struct codec_words){{half, half, half, half}, {half, half, half, half}};
+}
+
+/* Random bits of an octet's pixel i; is_second: of the second octet that the words are for. */
+SIMD_INLINE simd_u32 codec_random(const struct codec_words *words, unsigned is_second, unsigned i)
+{
+    const unsigned at = 2 * is_second + i / 4;
+    const simd_u32 both = i % 2 == 0 ? words->word[at] : words->turned[at];
+    return i % 4 < 2 ? both & 0xFFFFu : both >> 16;
 }
 
 /* --- encode ----------------------------------------------------------------------------------- */
@@ -110,35 +118,57 @@ SIMD_INLINE void codec_store_two_rows(unsigned char *row0, unsigned char *row1,
 #endif
 }
 
-/* The random bits of one octet after the other, and of one strip after the other. */
+/* The random bits of one octet after the other, and of one strip after the other. Two octets have
+ * their bits from the same blocks. While they are encoded the next two octets' are drawn: those of
+ * even vectors beside the first one, of odd vectors beside the second. */
 struct codec_stream {
-    struct codec_words words[CODEC_VECTORS]; /* of the octet to be encoded */
-    int is_random;                           /* else the words stay as they are */
-    int is_near;                             /* all blocks are, as codec_philox_is_near has it */
-    uint64_t step;                           /* from one octet's first block to the next one's */
-    uint64_t block, strip_block;             /* first blocks of the next octet, of this strip */
+    struct codec_words words[2][CODEC_VECTORS];
+    unsigned turn; /* of the octet to be encoded: bit 0: it is a second one; bit 1: its words */
+    int is_random; /* else the words stay as they are */
+    int is_near;   /* all blocks are, as codec_philox_is_near has it */
+    uint64_t step; /* from two octets' first block to the next two's */
+    uint64_t block, strip_block; /* first blocks of the next two octets, of this strip */
     /* codec_philox_product of the same three */
     simd_u64 advance, product[CODEC_VECTORS], strip_product[CODEC_VECTORS];
 };
 
-/* Draws the next octet's. */
+SIMD_INLINE const struct codec_words *codec_stream_words(const struct codec_stream *s)
+{
+    return s->words[s->turn >> 1];
+}
+
+SIMD_INLINE unsigned codec_stream_is_second(const struct codec_stream *s)
+{
+    return s->turn & 1u;
+}
+
+/* On to the next octet. */
+SIMD_INLINE void codec_stream_step(struct codec_stream *s)
+{
+    s->block += codec_stream_is_second(s) ? s->step : 0;
+    s->turn = (s->turn + 1) & 3u;
+}
+
+/* What is to be drawn beside this octet, and on to the next one. */
 static __attribute__((noinline, unused)) void codec_stream_draw(const struct codec_philox *ph,
                                                                 struct codec_stream *s)
 {
-    for (size_t v = 0; s->is_random && v < CODEC_VECTORS; v++) {
-        s->words[v] = codec_philox_any(ph, s->block + v * SIMD_LANES);
+    struct codec_words *const next = s->words[!(s->turn >> 1)];
+    for (size_t v = codec_stream_is_second(s); s->is_random && v < CODEC_VECTORS; v += 2) {
+        next[v] = codec_philox_any(ph, s->block + v * SIMD_LANES);
         s->product[v] += s->advance;
     }
-    s->block += s->step;
+    codec_stream_step(s);
 }
 
-/* Octets have their blocks at first, first + step, … ; strips, at first, first + 16, …; none lies
- * behind `last`. */
+/* Octets have their blocks, by twos, at first, first + step, … ; strips, at first, first + 16, …;
+ * none lies behind `last`. */
 static __attribute__((unused)) struct codec_stream codec_stream_make(const struct codec_philox *ph,
                                                                      int is_random, uint64_t first,
                                                                      uint64_t step, uint64_t last)
 {
     struct codec_stream s = {
+        .turn = 2,
         .is_random = is_random,
         .is_near = codec_philox_is_near(ph, first, last),
         .step = step,
@@ -147,25 +177,38 @@ static __attribute__((unused)) struct codec_stream codec_stream_make(const struc
         .advance = codec_set_u64(step * CODEC_PHILOX_M0),
     };
     for (size_t v = 0; v < CODEC_VECTORS; v++) {
-        s.words[v] = codec_no_words();
+        s.words[0][v] = s.words[1][v] = codec_no_words();
         s.product[v] = s.strip_product[v] = codec_philox_product(first + v * SIMD_LANES);
     }
+    codec_stream_draw(ph, &s);
     codec_stream_draw(ph, &s);
     return s;
 }
 
-/* The next octet will be the first of the next strip. */
-SIMD_INLINE void codec_stream_next_strip(struct codec_stream *s)
+/* Before an octet of a strip that has `left` ones left: what follows the strip's last blocks is the
+ * next strip. */
+SIMD_INLINE void codec_stream_expect(struct codec_stream *s, size_t left)
 {
+    if (codec_stream_is_second(s) || left > 2) {
+        return;
+    }
     s->block = s->strip_block += CODEC_STRIP;
     for (size_t v = 0; v < CODEC_VECTORS; v++) {
         s->product[v] = s->strip_product[v] += (uint64_t)CODEC_STRIP * CODEC_PHILOX_M0;
     }
 }
 
+/* Behind a strip: it may have no second octet for its last blocks. */
+SIMD_INLINE void codec_stream_end_strip(const struct codec_philox *ph, struct codec_stream *s)
+{
+    if (codec_stream_is_second(s)) {
+        codec_stream_draw(ph, s);
+    }
+}
+
 /* Codes of a strip's whole octet: values at x + i * stride, `bits` rows of bytes, `row_bytes`
- * apart. The random bits of pixel i are the words' 16-bit lane i. is_drawing: the next octet's are
- * drawn meanwhile. is_sided: range is that of the one block that the octet lies in.
+ * apart. is_drawing: random bits are drawn meanwhile. is_sided: range is that of the one block that
+ * the octet lies in.
  *
  * Pixels are taken in pairs, whose codes share a 32-bit lane until all of one byte are in it. */
 SIMD_INLINE void codec_encode_octet(const struct codec_lanes range[CODEC_VECTORS], const float *x,
@@ -174,36 +217,32 @@ SIMD_INLINE void codec_encode_octet(const struct codec_lanes range[CODEC_VECTORS
                                     struct codec_stream *stream, unsigned char *codes,
                                     size_t row_bytes)
 {
+    const unsigned is_second = codec_stream_is_second(stream);
+    const struct codec_words *const words = codec_stream_words(stream);
+    struct codec_words *const next = stream->words[!(stream->turn >> 1)];
     simd_u32 two_rows[4][CODEC_VECTORS];
 #pragma GCC unroll 4
     for (size_t v = 0; v < CODEC_VECTORS; v++) {
-        struct codec_draw draw;
         simd_u32 halves[4] = {{0}};
-        if (is_drawing) {
-            codec_draw_begin(ph, &draw, stream->product[v]);
+        if (is_drawing && is_second == v % 2) {
+            next[v] = codec_draw(ph, stream->product[v]);
             stream->product[v] += stream->advance;
         }
 #pragma GCC unroll 4
         for (unsigned i = 0; i < 4; i++) {
-            if (is_drawing && i > 0) {
-                codec_draw_part(ph, &draw, i);
-            }
             const float *const at = x + 2 * i * stride + v * SIMD_LANES;
             const simd_f32 *const mean = means.mean + 2 * i * means.step + v;
-            const simd_u32 word = stream->words[v].word[i];
-            const simd_u32 a = codec_scaled(&range[v], simd_load(at), mean[0], word & 0xFFFFu,
-                                            is_sided);
+            const simd_u32 a = codec_scaled(&range[v], simd_load(at), mean[0],
+                                            codec_random(&words[v], is_second, 2 * i), is_sided);
             const simd_u32 b = codec_scaled(&range[v], simd_load(at + stride), mean[means.step],
-                                            word >> 16, is_sided);
+                                            codec_random(&words[v], is_second, 2 * i + 1),
+                                            is_sided);
             const simd_u32 pair = codec_zip_upper(a, b);
             if (bits == 8) {
                 two_rows[i][v] = codec_two_rows(pair, pair, bits);
             } else {
                 halves[i * bits / 4] |= pair << (2 * bits * (i % (4 / bits)));
             }
-        }
-        if (is_drawing) {
-            stream->words[v] = codec_draw_end(ph, &draw);
         }
         if (bits < 8) {
             two_rows[0][v] = codec_two_rows(halves[0], halves[1], bits);
@@ -228,7 +267,7 @@ SIMD_INLINE void codec_encode_next(const struct codec_lanes range[CODEC_VECTORS]
     if (stream->is_random && stream->is_near) {
         codec_encode_octet(range, x, stride, means, bits, is_sided, ph, 1, stream, codes,
                            row_bytes);
-        stream->block += stream->step;
+        codec_stream_step(stream);
     } else {
         codec_encode_octet(range, x, stride, means, bits, is_sided, ph, 0, stream, codes,
                            row_bytes);
@@ -239,16 +278,15 @@ SIMD_INLINE void codec_encode_next(const struct codec_lanes range[CODEC_VECTORS]
 /* The first n <= 8 pixels of an octet, the first `lanes` channels. */
 SIMD_INLINE void codec_encode_part(const struct codec_lanes *range, const float *x, size_t stride,
                                    struct codec_means means, size_t n, size_t lanes, unsigned bits,
-                                   const struct codec_words *words, unsigned char *codes,
-                                   size_t row_bytes)
+                                   const struct codec_words *words, unsigned is_second,
+                                   unsigned char *codes, size_t row_bytes)
 {
     const unsigned per_byte = 8 / bits;
     for (size_t row = 0; row * per_byte < n; row++) {
         simd_u32 byte = {0};
         for (unsigned place = 0; place < per_byte && row * per_byte + place < n; place++) {
             const size_t i = row * per_byte + place;
-            const simd_u32 word = words->word[i / 2];
-            const simd_u32 random = i % 2 == 0 ? word & 0xFFFFu : word >> 16;
+            const simd_u32 random = codec_random(words, is_second, (unsigned)i);
             const simd_f32 v = codec_load(x + i * stride, lanes);
             byte |= codec_scaled(range, v, means.mean[i * means.step], random, 0) >>
                     16 << place * bits;

@@ -26,9 +26,10 @@ struct codec_philox {
     simd_u64 key0[CODEC_PHILOX_ROUNDS], key1[CODEC_PHILOX_ROUNDS];
 };
 
-/* Word j of the block that belongs to a lane. */
+/* Word j of the block that belongs to a lane, and the same rotated right by 8 bits: their lower and
+ * upper halves are the random numbers 4j, 4j + 2 and 4j + 1, 4j + 3 of codec.h. */
 struct codec_words {
-    simd_u32 word[4];
+    simd_u32 word[4], turned[4];
 };
 
 SIMD_INLINE simd_u64 codec_set_u64(uint64_t x)
@@ -109,6 +110,30 @@ SIMD_INLINE simd_u64 codec_zip_high(simd_u64 even, simd_u64 odd)
 #endif
 }
 
+SIMD_INLINE simd_u32 codec_turn(simd_u32 x)
+{
+#if SIMD_ISA == SIMD_ISA_avx512
+    return (simd_u32)_mm512_ror_epi32((__m512i)x, 8);
+#elif SIMD_ISA == SIMD_ISA_avx2
+    const __m256i order = _mm256_setr_epi8(1, 2, 3, 0, 5, 6, 7, 4, 9, 10, 11, 8, 13, 14, 15, 12, //
+                                           1, 2, 3, 0, 5, 6, 7, 4, 9, 10, 11, 8, 13, 14, 15, 12);
+    return (simd_u32)_mm256_shuffle_epi8((__m256i)x, order);
+#else
+    return x >> 8 | x << 24;
+#endif
+}
+
+SIMD_INLINE struct codec_words codec_words_make(const simd_u32 word[4])
+{
+    struct codec_words w;
+#pragma GCC unroll 4
+    for (unsigned i = 0; i < 4; i++) {
+        w.word[i] = word[i];
+        w.turned[i] = codec_turn(word[i]);
+    }
+    return w;
+}
+
 SIMD_INLINE void codec_philox_round(simd_u64 x[4], simd_u64 key0, simd_u64 key1)
 {
     const simd_u64 p0 = codec_mul_low(x[0], CODEC_PHILOX_M0);
@@ -142,44 +167,29 @@ SIMD_INLINE struct codec_words codec_philox_finish(const struct codec_philox *ph
     const simd_u64 b1 = codec_mul_low(b[2], CODEC_PHILOX_M1);
     const simd_u64 key0 = ph->key0[CODEC_PHILOX_ROUNDS - 1];
     const simd_u64 key1 = ph->key1[CODEC_PHILOX_ROUNDS - 1];
-    return (struct codec_words){{
+    const simd_u32 word[4] = {
         (simd_u32)codec_xor3(codec_zip_high(a1, b1), codec_zip_low(a[1], b[1]), key0),
         (simd_u32)codec_zip_low(a1, b1),
         (simd_u32)codec_xor3(codec_zip_high(a0, b0), codec_zip_low(a[3], b[3]), key1),
         (simd_u32)codec_zip_low(a0, b0),
-    }};
+    };
+    return codec_words_make(word);
 }
 
 /* --- drawing ---------------------------------------------------------------------------------- */
 
-/* A draw in parts, so that other work can stand between them: one draw alone is a chain of
- * dependent operations that leaves half of the processor idle. */
-struct codec_draw {
+/* Lane i gets block `first` + i, where `product` is codec_philox_product of `first`. */
+SIMD_INLINE struct codec_words codec_draw(const struct codec_philox *ph, simd_u64 product)
+{
     simd_u64 even[4], odd[4];
-};
-
-/* Lane i will get block `first` + i, where `product` is codec_philox_product of `first`. */
-SIMD_INLINE void codec_draw_begin(const struct codec_philox *ph, struct codec_draw *d,
-                                  simd_u64 product)
-{
-    codec_philox_start(ph, product, d->even);
-    codec_philox_start(ph, product + CODEC_PHILOX_M0, d->odd);
-}
-
-/* Parts 1, 2, 3: rounds 3 to 8, two at a time. */
-SIMD_INLINE void codec_draw_part(const struct codec_philox *ph, struct codec_draw *d, unsigned part)
-{
-#pragma GCC unroll 2
-    for (unsigned i = 2 * part + 1; i < 2 * part + 3; i++) {
-        codec_philox_round(d->even, ph->key0[i], ph->key1[i]);
-        codec_philox_round(d->odd, ph->key0[i], ph->key1[i]);
+    codec_philox_start(ph, product, even);
+    codec_philox_start(ph, product + CODEC_PHILOX_M0, odd);
+#pragma GCC unroll 8
+    for (unsigned i = 3; i < CODEC_PHILOX_ROUNDS - 1; i++) {
+        codec_philox_round(even, ph->key0[i], ph->key1[i]);
+        codec_philox_round(odd, ph->key0[i], ph->key1[i]);
     }
-}
-
-SIMD_INLINE struct codec_words codec_draw_end(const struct codec_philox *ph,
-                                              const struct codec_draw *d)
-{
-    return codec_philox_finish(ph, d->even, d->odd);
+    return codec_philox_finish(ph, even, odd);
 }
 
 /* Products of M0 and the lower halves of blocks first, first + 2, …; those of blocks n further are
@@ -203,23 +213,18 @@ SIMD_INLINE int codec_philox_is_near(const struct codec_philox *ph, uint64_t fir
 static __attribute__((noinline, unused)) struct codec_words
 codec_philox_any(const struct codec_philox *ph, uint64_t first)
 {
-    struct codec_words words;
+    simd_u32 word[4];
     if (codec_philox_is_near(ph, first, first + SIMD_LANES - 1)) {
-        struct codec_draw d;
-        codec_draw_begin(ph, &d, codec_philox_product(first));
-        codec_draw_part(ph, &d, 1);
-        codec_draw_part(ph, &d, 2);
-        codec_draw_part(ph, &d, 3);
-        return codec_draw_end(ph, &d);
+        return codec_draw(ph, codec_philox_product(first));
     }
     for (size_t i = 0; i < SIMD_LANES; i++) {
         uint32_t block[4];
         rng_block(&ph->rng, first + i, block);
         for (size_t j = 0; j < 4; j++) {
-            words.word[j][i] = block[j];
+            word[j][i] = block[j];
         }
     }
-    return words;
+    return codec_words_make(word);
 }
 
 #endif

@@ -67,7 +67,7 @@ SIMD_INLINE void aim(struct codec_lanes *range, const struct side_lanes *s, simd
 static __attribute__((noinline)) void
 encode_part(const struct codec_unit *u, const struct codec_lanes *range, const struct side_lanes *s,
             const float *x, size_t stride, struct codec_means means, size_t n, size_t lanes,
-            const struct codec_words *words, unsigned char *codes)
+            const struct codec_words *words, unsigned is_second, unsigned char *codes)
 {
     const unsigned per_byte = 8 / u->bits;
     struct codec_lanes at = *range;
@@ -75,8 +75,7 @@ encode_part(const struct codec_unit *u, const struct codec_lanes *range, const s
         simd_u32 byte = {0};
         for (unsigned place = 0; place < per_byte && row * per_byte + place < n; place++) {
             const size_t i = row * per_byte + place;
-            const simd_u32 word = words->word[i / 2];
-            const simd_u32 random = i % 2 == 0 ? word & 0xFFFFu : word >> 16;
+            const simd_u32 random = codec_random(words, is_second, (unsigned)i);
             const simd_f32 mean = means.mean[i * means.step];
             aim(&at, s, mean);
             byte |= codec_scaled(&at, codec_load(x + i * stride, lanes), mean, random, 1) >>
@@ -99,20 +98,23 @@ static void encode_vector(const struct codec_unit *u, const struct codec_philox 
     const size_t n_pixels = u->h * u->w;
     uint64_t block = codec_first_block(u, channel);
     unsigned char *codes = dst + u->codes_at + channel;
+    struct codec_words words = codec_no_words();
     struct codec_walk walk;
     codec_walk_init(&walk, u, means, 0, 1, lanes);
     for (size_t p = 0; p < n_pixels; p += CODEC_OCTET) {
         const size_t n = codec_min_size(CODEC_OCTET, n_pixels - p);
+        const unsigned is_second = p / CODEC_OCTET % 2;
         const struct codec_means at = codec_walk_next(&walk, n, 1, lanes);
-        const struct codec_words words = u->stochastic ? codec_philox_any(ph, block)
-                                                       : codec_no_words();
-        encode_part(u, &range, &sides, x + p * stride, stride, at, n, lanes, &words, codes);
+        if (u->stochastic && !is_second) {
+            words = codec_philox_any(ph, block);
+            block += u->c;
+        }
+        encode_part(u, &range, &sides, x + p * stride, stride, at, n, lanes, &words, is_second,
+                    codes);
         codes += u->c * u->bits; /* 8 pixels: `bits` bytes per channel */
-        block += u->c;
     }
 }
 
-/* The last octet of a strip draws the random bits for the first of the next one. */
 SIMD_INLINE void encode_octets(const struct codec_unit *u, const struct codec_philox *ph,
                                struct codec_stream *stream, struct codec_lanes *range,
                                const struct side_lanes *sides, const float *x, size_t stride,
@@ -124,29 +126,25 @@ SIMD_INLINE void encode_octets(const struct codec_unit *u, const struct codec_ph
     for (size_t p = 0; p < n_pixels; p += CODEC_OCTET) {
         const size_t n = codec_min_size(CODEC_OCTET, n_pixels - p);
         struct codec_means at = codec_walk_next(&walk, n, CODEC_VECTORS, SIMD_LANES);
-        const int is_last = p + CODEC_OCTET >= n_pixels;
+        codec_stream_expect(stream, (n_pixels - p + CODEC_OCTET - 1) / CODEC_OCTET);
         if (n == CODEC_OCTET && at.step == 0) {
             for (size_t v = 0; v < CODEC_VECTORS; v++) {
                 aim(&range[v], &sides[v], at.mean[v]);
-            }
-            if (is_last) {
-                codec_stream_next_strip(stream);
             }
             codec_encode_next(range, x, stride, at, bits, 1, ph, stream, codes, u->c);
         } else {
             for (size_t v = 0; v < CODEC_VECTORS; v++) {
                 encode_part(u, &range[v], &sides[v], x + v * SIMD_LANES, stride, at, n, SIMD_LANES,
-                            &stream->words[v], codes + v * SIMD_LANES);
+                            &codec_stream_words(stream)[v], codec_stream_is_second(stream),
+                            codes + v * SIMD_LANES);
                 at.mean++;
-            }
-            if (is_last) {
-                codec_stream_next_strip(stream);
             }
             codec_stream_draw(ph, stream);
         }
         x += CODEC_OCTET * stride;
         codes += u->c * bits;
     }
+    codec_stream_end_strip(ph, stream);
 }
 
 static void encode_strip(const struct codec_unit *u, const struct codec_philox *ph,
@@ -173,7 +171,7 @@ static void encode_sides(const struct codec_unit *u, const float *x, size_t stri
                          size_t c1, unsigned char *means, unsigned char *dst)
 {
     const uint64_t first = codec_first_block(u, c0);
-    const uint64_t last = first + u->h * u->w / CODEC_OCTET * u->c + (c1 - c0);
+    const uint64_t last = first + codec_sample_blocks(u) + (c1 - c0);
     struct codec_philox ph;
     codec_philox_init(&ph, &u->rng, first);
     struct codec_stream stream = codec_stream_make(&ph, u->stochastic, first, u->c, last);

@@ -28,7 +28,7 @@ void SIMD_NAME(codec_sides_fill)(struct codec_kernels *k);
 void SIMD_NAME(codec_bins_fill)(struct codec_kernels *k);
 void SIMD_NAME(codec_planes_fill)(struct codec_kernels *k);
 
-#define CODEC_OCTET 8 /* pixels whose random bits come from one Philox block */
+#define CODEC_OCTET 8 /* pixels of whole bytes; a Philox block has the random bits of two octets */
 
 /* --- numbers ---------------------------------------------------------------------------------- */
 

@@ -10,10 +10,16 @@ SIMD_INLINE size_t codec_min_size(size_t a, size_t b)
     return a < b ? a : b;
 }
 
+/* Philox blocks of a sample: one per channel for two octets. */
+SIMD_INLINE uint64_t codec_sample_blocks(const struct codec_unit *u)
+{
+    return (u->h * u->w + 2 * CODEC_OCTET - 1) / (2 * CODEC_OCTET) * u->c;
+}
+
 /* Block number of a channel's first octet. */
 SIMD_INLINE uint64_t codec_first_block(const struct codec_unit *u, size_t channel)
 {
-    return u->sample * ((u->h * u->w + CODEC_OCTET - 1) / CODEC_OCTET) * u->c + channel;
+    return u->sample * codec_sample_blocks(u) + channel;
 }
 
 /* --- block means and the range of what they leave --------------------------------------------- */
