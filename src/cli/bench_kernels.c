@@ -130,8 +130,8 @@ static void call_backward_data(void *ctx)
 static void call_backward_weight(void *ctx)
 {
     struct conv_call *c = ctx;
-    conv2d_backward_weight(c->kernels, c->geom, &c->x, &c->y, c->dw, NULL, c->workspace,
-                           c->n_threads);
+    conv2d_backward_weight(c->kernels, c->geom, &c->x, &c->y, c->x.shape.n, c->dw, NULL,
+                           c->workspace, c->n_threads);
 }
 
 static void (*const calls[N_OPS])(void *ctx) = {[CONV_FORWARD] = call_forward,

@@ -116,8 +116,8 @@ void conv2d_backward_data(const struct kernels *k, const struct conv_geom *g,
 }
 
 void conv2d_backward_weight(const struct kernels *k, const struct conv_geom *g,
-                            const struct tensor *x, const struct tensor *dy, real *dw, real *db,
-                            void *workspace, int n_threads)
+                            const struct tensor *x, const struct tensor *dy, size_t group, real *dw,
+                            real *db, void *workspace, int n_threads)
 {
     assert(is_case(g, x, dy) && is_aligned(workspace) && n_threads > 0);
     if (shape_elements(&dy->shape) == 0) {
@@ -127,8 +127,33 @@ void conv2d_backward_weight(const struct kernels *k, const struct conv_geom *g,
         }
         return;
     }
+    const struct conv_backward_weight_args args = {
+        .x = x, .dy = dy, .group = group, .dw = dw, .db = db};
     choose(k, g, &x->shape, CONV_BACKWARD_WEIGHT)
-        ->backward_weight(&k->conv, g,
-                          &(struct conv_backward_weight_args){.x = x, .dy = dy, .dw = dw, .db = db},
-                          workspace, n_threads);
+        ->backward_weight(&k->conv, g, &args, workspace, n_threads);
+}
+
+size_t conv2d_gradient_parts(const struct kernels *k, const struct conv_geom *g,
+                             const struct shape *x, size_t group)
+{
+    const struct shape y = conv2d_out_shape(g, x);
+    const struct conv_impl *impl = choose(k, g, x, CONV_BACKWARD_WEIGHT);
+    return impl->gradient_parts && shape_elements(&y) > 0 ? impl->gradient_parts(g, x, group) : 0;
+}
+
+void conv2d_gradient_run(const struct kernels *k, const struct conv_geom *g,
+                         const struct shape *batch, const struct tensor *x, const struct tensor *dy,
+                         int want_db, size_t part, int is_first, void *workspace)
+{
+    assert(is_case(g, x, dy) && is_aligned(workspace));
+    choose(k, g, batch, CONV_BACKWARD_WEIGHT)
+        ->gradient_run(&k->conv, g, x, dy, want_db, part, is_first, workspace);
+}
+
+void conv2d_gradient_end(const struct kernels *k, const struct conv_geom *g,
+                         const struct shape *batch, size_t group, real *dw, real *db,
+                         void *workspace, int n_threads)
+{
+    const struct conv_impl *impl = choose(k, g, batch, CONV_BACKWARD_WEIGHT);
+    impl->gradient_end(g, impl->gradient_parts(g, batch, group), dw, db, workspace, n_threads);
 }

@@ -50,9 +50,27 @@ void conv2d_backward_data(const struct kernels *k, const struct conv_geom *g,
                           const struct tensor *dy, const real *w, struct tensor *dx, int accumulate,
                           void *workspace, int n_threads);
 
-/* dw [r][s][c][k] = d loss / d w (overwritten), and db [k] unless NULL. */
+/* dw [r][s][c][k] = d loss / d w (overwritten), and db [k] unless NULL. group: samples of a batch-norm
+ * group; the order of the sums may follow it (>= n: one group). */
 void conv2d_backward_weight(const struct kernels *k, const struct conv_geom *g,
-                            const struct tensor *x, const struct tensor *dy, real *dw, real *db,
-                            void *workspace, int n_threads);
+                            const struct tensor *x, const struct tensor *dy, size_t group, real *dw,
+                            real *db, void *workspace, int n_threads);
+
+/* The same bits from the runs of sample_runs_cut(x, group), so that neither x nor dy need ever be
+ * there as a whole. The runs are dealt to so many parts: part p has sample_runs_part(p) up to that of
+ * p + 1, and takes them in order. 0: this case does not go by runs; for a batch that is no larger the
+ * answer to that is the same. */
+size_t conv2d_gradient_parts(const struct kernels *k, const struct conv_geom *g,
+                             const struct shape *x, size_t group);
+
+/* A run's x and dy; parts on any threads. `batch` is the whole batch's input, as is the workspace. */
+void conv2d_gradient_run(const struct kernels *k, const struct conv_geom *g,
+                         const struct shape *batch, const struct tensor *x, const struct tensor *dy,
+                         int want_db, size_t part, int is_first /* of the part */, void *workspace);
+
+/* After all runs. */
+void conv2d_gradient_end(const struct kernels *k, const struct conv_geom *g,
+                         const struct shape *batch, size_t group, real *dw, real *db,
+                         void *workspace, int n_threads);
 
 #endif

@@ -165,7 +165,8 @@ struct conv_parts conv_parts_of(const struct conv_geom *g, size_t n_units)
     return (struct conv_parts){.n = n, .split = n < ENOUGH_PARTS};
 }
 
-void conv_parts_add(real *dw, const real *sums, size_t n_parts, size_t n_dw, int n_threads)
+void conv_parts_add(real *dw, const real *sums, size_t n_parts, size_t step, size_t n_dw,
+                    int n_threads)
 {
     enum { BLOCK = 4096 };
     (void)n_threads; /* without OpenMP */
@@ -174,7 +175,7 @@ void conv_parts_add(real *dw, const real *sums, size_t n_parts, size_t n_dw, int
         const size_t n = min_size(BLOCK, n_dw - i0);
         memcpy(dw + i0, sums + i0, n * sizeof(real));
         for (size_t part = 1; part < n_parts; part++) {
-            const real *const sum = sums + part * n_dw + i0;
+            const real *const sum = sums + part * step + i0;
             for (size_t i = 0; i < n; i++) {
                 dw[i0 + i] += sum[i];
             }
@@ -206,6 +207,21 @@ static void add_rows(real *restrict sum, const real *restrict row, size_t stride
     }
 }
 
+void conv_bias_add(const struct tensor *dy, size_t first, size_t end, real *sum)
+{
+    const size_t k = dy->shape.c;
+    size_t q = first;
+    for (; q + BIAS_ROWS <= end; q += BIAS_ROWS) {
+        add_rows(sum, dy->data + q * dy->pixel_stride, dy->pixel_stride, k);
+    }
+    for (; q < end; q++) {
+        const real *row = dy->data + q * dy->pixel_stride;
+        for (size_t f = 0; f < k; f++) {
+            sum[f] += row[f];
+        }
+    }
+}
+
 void conv_bias_gradient(const struct tensor *dy, real *db, real *scratch, int n_threads)
 {
     const size_t n_pixels = shape_pixels(&dy->shape), k = dy->shape.c;
@@ -215,18 +231,8 @@ void conv_bias_gradient(const struct tensor *dy, real *db, real *scratch, int n_
 #pragma omp parallel for num_threads(n_threads) schedule(static)
     for (size_t i = 0; i < CONV_BIAS_PARTS; i++) {
         real *const sum = scratch + i * k;
-        const size_t end = min_size((i + 1) * part, n_pixels);
-        size_t q = i * part;
         memset(sum, 0, k * sizeof(real));
-        for (; q + BIAS_ROWS <= end; q += BIAS_ROWS) {
-            add_rows(sum, dy->data + q * dy->pixel_stride, dy->pixel_stride, k);
-        }
-        for (; q < end; q++) {
-            const real *row = dy->data + q * dy->pixel_stride;
-            for (size_t f = 0; f < k; f++) {
-                sum[f] += row[f];
-            }
-        }
+        conv_bias_add(dy, i * part, min_size((i + 1) * part, n_pixels), sum);
     }
     for (size_t f = 0; f < k; f++) {
         real sum = 0;

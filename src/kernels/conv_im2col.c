@@ -211,7 +211,7 @@ static void im2col_backward_weight(const struct conv_kernels *k, const struct co
         }
     }
     if (plan.parts.n > 1) {
-        conv_parts_add(a->dw, sums, plan.parts.n, n_dw, n_threads);
+        conv_parts_add(a->dw, sums, plan.parts.n, n_dw, n_dw, n_threads);
     }
 }
 

@@ -24,6 +24,7 @@ struct conv_backward_data_args {
 
 struct conv_backward_weight_args {
     const struct tensor *x, *dy;
+    size_t group; /* samples of a batch-norm group, which runs do not cross */
     real *dw, *db;
 };
 
@@ -48,10 +49,29 @@ struct conv_impl {
     void (*backward_weight)(const struct conv_kernels *k, const struct conv_geom *g,
                             const struct conv_backward_weight_args *a, void *workspace,
                             int n_threads);
+    /* NULL: not by runs of samples. As conv2d_gradient_parts, _run and _end. */
+    size_t (*gradient_parts)(const struct conv_geom *g, const struct shape *x, size_t group);
+    void (*gradient_run)(const struct conv_kernels *k, const struct conv_geom *g,
+                         const struct tensor *x, const struct tensor *dy, int want_db, size_t part,
+                         int is_first, void *workspace);
+    void (*gradient_end)(const struct conv_geom *g, size_t n_parts, real *dw, real *db,
+                         void *workspace, int n_threads);
 };
 
 extern const struct conv_impl conv_impl_direct, conv_impl_im2col, conv_impl_igemm,
     conv_impl_winograd;
+
+/* The weight gradient of conv_impl_igemm. */
+void conv_igemm_backward_weight(const struct conv_kernels *k, const struct conv_geom *g,
+                                const struct conv_backward_weight_args *a, void *workspace,
+                                int n_threads);
+size_t conv_igemm_weight_bytes(const struct conv_geom *g, const struct shape *x);
+size_t conv_igemm_gradient_parts(const struct conv_geom *g, const struct shape *x, size_t group);
+void conv_igemm_gradient_run(const struct conv_kernels *k, const struct conv_geom *g,
+                             const struct tensor *x, const struct tensor *dy, int want_db,
+                             size_t part, int is_first, void *workspace);
+void conv_igemm_gradient_end(const struct conv_geom *g, size_t n_parts, real *dw, real *db,
+                             void *workspace, int n_threads);
 
 /* --- the gather problem -----------------------------------------------------------------------
  *
@@ -168,8 +188,9 @@ struct conv_parts {
 };
 struct conv_parts conv_parts_of(const struct conv_geom *g, size_t n_units);
 
-/* dw[i] = sum over parts of sums[part*n_dw + i], in order. */
-void conv_parts_add(real *dw, const real *sums, size_t n_parts, size_t n_dw, int n_threads);
+/* dw[i] = sum over parts of sums[part*step + i], in order. */
+void conv_parts_add(real *dw, const real *sums, size_t n_parts, size_t step, size_t n_dw,
+                    int n_threads);
 
 /* The calling thread's number inside a parallel region. */
 size_t conv_thread_index(void);
@@ -177,5 +198,8 @@ size_t conv_thread_index(void);
 /* db[f] = sum of dy[p][f] over all pixels, in a fixed order. scratch: CONV_BIAS_PARTS * k. */
 enum { CONV_BIAS_PARTS = 16 };
 void conv_bias_gradient(const struct tensor *dy, real *db, real *scratch, int n_threads);
+
+/* sum[f] += that of pixels first .. end - 1, one after the other. */
+void conv_bias_add(const struct tensor *dy, size_t first, size_t end, real *sum);
 
 #endif

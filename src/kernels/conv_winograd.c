@@ -472,7 +472,7 @@ static void winograd_backward_weight(const struct conv_kernels *k, const struct 
                     scratches + conv_thread_index() * plan.n_scratch);
     }
     if (plan.n_parts > 1) {
-        conv_parts_add(a->dw, sums, plan.n_parts, n_dw, n_threads);
+        conv_parts_add(a->dw, sums, plan.n_parts, n_dw, n_dw, n_threads);
     }
 }
 

@@ -24,6 +24,7 @@ kernels_sources += \
 	src/kernels/conv_ref.c \
 	src/kernels/conv_im2col.c \
 	src/kernels/conv_igemm.c \
+	src/kernels/conv_igemm_weight.c \
 	src/kernels/conv_winograd.c
 kernels_isa_sources += \
 	src/kernels/simd/conv_tiles.c \

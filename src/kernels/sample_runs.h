@@ -55,4 +55,10 @@ static inline size_t sample_runs_get(const struct sample_runs *r, size_t i, size
     return g;
 }
 
+/* The first run of part `part` of n_parts, which are runs in a row. */
+static inline size_t sample_runs_part(const struct sample_runs *r, size_t part, size_t n_parts)
+{
+    return r->n_runs * part / n_parts;
+}
+
 #endif

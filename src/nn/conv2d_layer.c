@@ -22,42 +22,86 @@ static void needs(const struct layer *l, const struct shape *x, size_t bn_group,
     n->map_use = STORE_USE_CONV;
 }
 
-/* --- forward by samples ------------------------------------------------------------------------ */
+/* --- by samples -------------------------------------------------------------------------------- */
 
 enum {
     RUN_WEIGHTS = 1 << 15, /* elements, 128 KiB: may be read, and packed, again for each run */
     RUN_PIXELS = 128,      /* of a run, so that packing them is cheap */
 };
 
-/* The input of one run of samples of a batch like x; the output's size decides how they are cut. */
+/* The input of one run of samples of a batch like x; by the output's size, or by its own. */
 static struct shape run_input(const struct layer *l, const struct layer_context *ctx,
-                              const struct shape *x)
+                              const struct shape *x, enum conv_op op)
 {
     const struct shape y = conv2d_out_shape(geom_of(l), x);
     struct shape run = *x;
-    const size_t samples = sample_runs_cut(&y, ctx->bn_group).samples;
+    const size_t samples = sample_runs_cut(op == CONV_FORWARD ? &y : x, ctx->bn_group).samples;
     run.n = samples < x->n ? samples : x->n;
     return run;
 }
 
 /* Of the algorithms igemm gives the same bits however the batch is cut, and has little to prepare. */
+static int goes_by_sample(const struct layer *l, const struct layer_context *ctx,
+                          const struct shape *x, enum conv_op op)
+{
+    const struct conv_geom *g = geom_of(l);
+    const struct shape run = run_input(l, ctx, x, op), y = conv2d_out_shape(g, &run);
+    return conv2d_algorithm(ctx->kernels, g, x, op) == CONV_IGEMM &&
+           g->r * g->s * g->c * g->k <= RUN_WEIGHTS && shape_pixels(&y) >= RUN_PIXELS;
+}
+
 static int forward_by_sample(const struct layer *l, const struct layer_context *ctx,
                              const struct shape *x)
 {
-    const struct conv_geom *g = geom_of(l);
-    const struct shape run = run_input(l, ctx, x), y = conv2d_out_shape(g, &run);
-    return conv2d_algorithm(ctx->kernels, g, x, CONV_FORWARD) == CONV_IGEMM &&
-           g->r * g->s * g->c * g->k <= RUN_WEIGHTS && shape_pixels(&y) >= RUN_PIXELS;
+    return goes_by_sample(l, ctx, x, CONV_FORWARD);
+}
+
+static int backward_by_sample(const struct layer *l, const struct layer_context *ctx,
+                              const struct shape *x)
+{
+    return goes_by_sample(l, ctx, x, CONV_BACKWARD_DATA);
 }
 
 /* What each thread needs for its runs. */
 static size_t run_workspace_bytes(const struct layer *l, const struct layer_context *ctx,
-                                  const struct shape *x)
+                                  const struct shape *x, enum conv_op op)
 {
-    const struct shape run = run_input(l, ctx, x);
+    const struct shape run = run_input(l, ctx, x, op);
     const size_t line = 64;
-    return (conv2d_workspace_bytes(ctx->kernels, geom_of(l), &run, CONV_FORWARD, 1) + line - 1) /
-           line * line;
+    return (conv2d_workspace_bytes(ctx->kernels, geom_of(l), &run, op, 1) + line - 1) / line * line;
+}
+
+/* The calling thread's part. */
+static void *run_workspace(const struct layer *l, const struct layer_io *io, const struct tensor *x,
+                           enum conv_op op)
+{
+    struct shape batch = x->shape;
+    batch.n = io->batch;
+    return io->workspace
+               ? (char *)io->workspace + io->thread * run_workspace_bytes(l, io->ctx, &batch, op)
+               : NULL;
+}
+
+static size_t gradient_parts(const struct layer *l, const struct layer_context *ctx,
+                             const struct shape *x)
+{
+    return conv2d_gradient_parts(ctx->kernels, geom_of(l), x, ctx->bn_group);
+}
+
+static void gradients_run(const struct layer *l, struct layer_io *io, size_t part, int is_first)
+{
+    struct shape batch = io->x[0].shape;
+    batch.n = io->batch;
+    conv2d_gradient_run(io->ctx->kernels, geom_of(l), &batch, &io->x[0], &io->dy, l->n_params > 1,
+                        part, is_first, io->workspace);
+}
+
+static void gradients_end(const struct layer *l, struct layer_io *io)
+{
+    struct shape batch = io->x[0].shape;
+    batch.n = io->batch;
+    conv2d_gradient_end(io->ctx->kernels, geom_of(l), &batch, io->ctx->bn_group, io->dparams[0],
+                        l->n_params > 1 ? io->dparams[1] : NULL, io->workspace, io->ctx->n_threads);
 }
 
 /* --- forward and backward ---------------------------------------------------------------------- */
@@ -70,19 +114,22 @@ static size_t max_size(size_t a, size_t b)
 size_t conv2d_layer_workspace_bytes(const struct layer *l, const struct layer_context *ctx,
                                     const struct shape *x, enum layer_phase phase, int want_dx)
 {
-    const struct conv_geom *g = geom_of(l);
-    if (phase == LAYER_FORWARD) {
-        const size_t by_run = l->type->forward_by_sample && forward_by_sample(l, ctx, x)
-                                  ? (size_t)ctx->n_threads * run_workspace_bytes(l, ctx, x)
-                                  : 0;
-        return max_size(by_run,
-                        conv2d_workspace_bytes(ctx->kernels, g, x, CONV_FORWARD, ctx->n_threads));
-    }
+    const int may_go_by_sample = l->type->forward_by_sample != NULL;
+    enum conv_op op = CONV_FORWARD;
     if (phase == LAYER_GRADIENTS) {
-        return conv2d_workspace_bytes(ctx->kernels, g, x, CONV_BACKWARD_WEIGHT, ctx->n_threads);
+        op = CONV_BACKWARD_WEIGHT;
+    } else if (phase == LAYER_BACKWARD) {
+        op = CONV_BACKWARD_DATA;
+        if (!want_dx) {
+            return 0;
+        }
     }
-    return want_dx ? conv2d_workspace_bytes(ctx->kernels, g, x, CONV_BACKWARD_DATA, ctx->n_threads)
-                   : 0;
+    size_t by_run = 0;
+    if (may_go_by_sample && op != CONV_BACKWARD_WEIGHT && goes_by_sample(l, ctx, x, op)) {
+        by_run = (size_t)ctx->n_threads * run_workspace_bytes(l, ctx, x, op);
+    }
+    return max_size(by_run,
+                    conv2d_workspace_bytes(ctx->kernels, geom_of(l), x, op, ctx->n_threads));
 }
 
 double conv2d_layer_macs(const struct layer *l, const struct shape *x)
@@ -93,12 +140,7 @@ double conv2d_layer_macs(const struct layer *l, const struct shape *x)
 void conv2d_layer_forward(const struct layer *l, struct layer_io *io)
 {
     const int is_run = io->y.shape.n < io->batch;
-    char *workspace = io->workspace;
-    if (is_run && workspace) {
-        struct shape batch = io->x[0].shape;
-        batch.n = io->batch;
-        workspace += io->thread * run_workspace_bytes(l, io->ctx, &batch);
-    }
+    void *workspace = is_run ? run_workspace(l, io, &io->x[0], CONV_FORWARD) : io->workspace;
     conv2d_forward(io->ctx->kernels, geom_of(l), &io->x[0], io->params[0],
                    l->n_params > 1 ? io->params[1] : NULL, &io->y, workspace,
                    is_run ? 1 : io->ctx->n_threads);
@@ -106,17 +148,20 @@ void conv2d_layer_forward(const struct layer *l, struct layer_io *io)
 
 void conv2d_layer_gradients(const struct layer *l, struct layer_io *io)
 {
-    conv2d_backward_weight(io->ctx->kernels, geom_of(l), &io->x[0], &io->dy, io->dparams[0],
-                           l->n_params > 1 ? io->dparams[1] : NULL, io->workspace,
+    conv2d_backward_weight(io->ctx->kernels, geom_of(l), &io->x[0], &io->dy, io->ctx->bn_group,
+                           io->dparams[0], l->n_params > 1 ? io->dparams[1] : NULL, io->workspace,
                            io->ctx->n_threads);
 }
 
 void conv2d_layer_backward(const struct layer *l, struct layer_io *io)
 {
-    if (io->want_dx[0]) {
-        conv2d_backward_data(io->ctx->kernels, geom_of(l), &io->dy, io->params[0], &io->dx[0],
-                             io->accumulate[0], io->workspace, io->ctx->n_threads);
+    if (!io->want_dx[0]) {
+        return;
     }
+    const int is_run = io->dy.shape.n < io->batch;
+    void *workspace = is_run ? run_workspace(l, io, &io->dx[0], CONV_BACKWARD_DATA) : io->workspace;
+    conv2d_backward_data(io->ctx->kernels, geom_of(l), &io->dy, io->params[0], &io->dx[0],
+                         io->accumulate[0], workspace, is_run ? 1 : io->ctx->n_threads);
 }
 
 static void gradient(const struct layer *l, const struct layer_io *io, struct store_gradient *g)
@@ -149,6 +194,10 @@ const struct layer_type layer_conv2d = {
     .macs = conv2d_layer_macs,
     .forward = conv2d_layer_forward,
     .gradients = conv2d_layer_gradients,
+    .gradient_parts = gradient_parts,
+    .gradients_run = gradients_run,
+    .gradients_end = gradients_end,
+    .backward_by_sample = backward_by_sample,
     .backward = conv2d_layer_backward,
     .gradient = gradient,
     .describe = describe,

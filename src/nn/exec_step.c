@@ -285,8 +285,14 @@ static void make_link(struct exec *e, const struct plan *p, const struct plan_st
     l->rng = code_rng(e, s->value);
 }
 
+/* Where a run stands among those of its task. */
+struct place {
+    size_t task;
+    int is_first;
+};
+
 static void run_link(struct exec *e, const struct plan *p, const struct link *l, size_t run,
-                     size_t first, size_t n)
+                     struct place place, size_t first, size_t n)
 {
     const struct plan_step *s = l->step;
     if (s->kind == PLAN_SUMS) {
@@ -313,26 +319,59 @@ static void run_link(struct exec *e, const struct plan *p, const struct link *l,
     } else {
         struct layer_io io = io_of_samples(p, s, &l->io, first, n);
         io.thread = thread_index();
-        run_layer(e, s, &io);
+        if (s->kind == PLAN_GRADIENTS) {
+            const struct layer *layer = exec_layer(e, s);
+            layer->type->gradients_run(layer, &io, place.task, place.is_first);
+        } else {
+            run_layer(e, s, &io);
+        }
+    }
+}
+
+/* What threads share out: the parts of a layer's gradients, or else single runs. */
+static size_t count_tasks(const struct exec *e, const struct link *links, size_t n_links,
+                          const struct sample_runs *runs)
+{
+    for (size_t i = 0; i < n_links; i++) {
+        if (links[i].step->kind == PLAN_GRADIENTS) {
+            const struct layer *l = exec_layer(e, links[i].step);
+            const struct shape x = exec_shape(e, l->in[0]);
+            return l->type->gradient_parts(l, &e->context, &x);
+        }
+    }
+    return runs->n_runs;
+}
+
+/* All links on one run. */
+static void run_links_once(struct exec *e, const struct plan *p, const struct link *links,
+                           size_t n_links, const struct sample_runs *runs, size_t run,
+                           struct place place, double *seconds)
+{
+    size_t first, n;
+    (void)sample_runs_get(runs, run, &first, &n);
+    double start = sys_now_s();
+    for (size_t i = 0; i < n_links; i++) {
+        run_link(e, p, &links[i], run, place, first, n);
+        double end = sys_now_s();
+        seconds[i] += end - start;
+        start = end;
     }
 }
 
 static void run_links(struct exec *e, const struct plan *p, struct link *links, size_t n_links,
                       const struct sample_runs *runs)
 {
+    const size_t n_tasks = count_tasks(e, links, n_links, runs);
 #pragma omp parallel num_threads(e->cfg.n_threads)
     {
         double seconds[PLAN_MAX_CHAIN] = {0};
 #pragma omp for schedule(static)
-        for (size_t run = 0; run < runs->n_runs; run++) {
-            size_t first, n;
-            (void)sample_runs_get(runs, run, &first, &n);
-            double start = sys_now_s();
-            for (size_t i = 0; i < n_links; i++) {
-                run_link(e, p, &links[i], run, first, n);
-                double end = sys_now_s();
-                seconds[i] += end - start;
-                start = end;
+        for (size_t task = 0; task < n_tasks; task++) {
+            const size_t from = sample_runs_part(runs, task, n_tasks);
+            const size_t to = sample_runs_part(runs, task + 1, n_tasks);
+            for (size_t run = from; run < to; run++) {
+                run_links_once(e, p, links, n_links, runs, run, (struct place){task, run == from},
+                               seconds);
             }
         }
         for (size_t i = 0; i < n_links; i++) {
@@ -348,6 +387,9 @@ static void run_links(struct exec *e, const struct plan *p, struct link *links, 
             size_t bytes = e->values[s->value].choice.bytes;
             vault_keep_map(&e->vault, &e->values[s->value].choice, bytes);
             exec_keep_code(e, s, bytes);
+        } else if (s->kind == PLAN_GRADIENTS) {
+            const struct layer *l = exec_layer(e, s);
+            l->type->gradients_end(l, &links[i].io);
         }
     }
 }

@@ -102,6 +102,16 @@ struct layer_type {
     /* NULL: backward does it. The gradients of the parameters alone, of x and dy, in a step of its own
      * before backward, which then has no x: that may make room for dx. */
     void (*gradients)(const struct layer *l, struct layer_io *io);
+    /* NULL, or 0: no. In so many parts gradients may go by runs of samples, those of input 0, for a
+     * batch like x or smaller: the runs of a part in order, parts on any threads, io with a run's
+     * tensors; then the end, once. The workspace is the whole batch's. */
+    size_t (*gradient_parts)(const struct layer *l, const struct layer_context *ctx,
+                             const struct shape *x);
+    void (*gradients_run)(const struct layer *l, struct layer_io *io, size_t part, int is_first);
+    void (*gradients_end)(const struct layer *l, struct layer_io *io);
+    /* NULL: no. As forward_by_sample, for backward behind gradients. */
+    int (*backward_by_sample)(const struct layer *l, const struct layer_context *ctx,
+                              const struct shape *x);
     void (*backward)(const struct layer *l, struct layer_io *io); /* NULL if passes_gradient */
     /* NULL: nothing to tell. What backward has found out, for policies that adapt to it. */
     void (*gradient)(const struct layer *l, const struct layer_io *io, struct store_gradient *g);

@@ -9,7 +9,8 @@
  * A chain ends before a step that needs all of the batch (most convolutions; what follows sums) and
  * where maps change their shape. All of its buffers live from its first step to its last: so that
  * these are few, a convolution whose forward may go by samples begins a chain, with the sums and the
- * encoder of its output, and is not drawn into one. */
+ * encoder of its output, and is not drawn into one. For the same reason its gradients are part of a
+ * chain only where that brings its input back, and its backward only behind them. */
 #include "kernels/sample_runs.h"
 #include "nn/plan_priv.h"
 
@@ -46,10 +47,35 @@ static int begins_by_sample(const struct plan_builder *b, const struct plan_step
     return l->type->forward_by_sample(l, b->ctx, &x);
 }
 
+/* A convolution's gradients of an input that comes back in the chain that begins with `first`; its
+ * backward behind them. */
+static int follows_input(const struct plan_builder *b, size_t first, size_t s)
+{
+    const struct plan_step *step = &b->p->steps[s];
+    if (step->kind != PLAN_GRADIENTS && step->kind != PLAN_BACKWARD) {
+        return 0;
+    }
+    const struct layer *l = plan_layer(b, step->layer);
+    const struct shape x = plan_shape(b, l->in[0]);
+    if (step->kind == PLAN_GRADIENTS) {
+        const int input = step->x[0];
+        return input >= 0 && b->p->buffers[input].kind == PLAN_RESTORED &&
+               b->p->buffers[input].first >= first && l->type->gradient_parts &&
+               l->type->gradient_parts(l, b->ctx, &x) > 0;
+    }
+    return s > first && step[-1].kind == PLAN_GRADIENTS && l->type->backward_by_sample &&
+           l->type->backward_by_sample(l, b->ctx, &x);
+}
+
+/* The shape by which the step's runs are cut. */
 static struct shape step_shape(const struct plan_builder *b, const struct plan_step *s)
 {
-    uint32_t v = s->kind == PLAN_ENCODE || s->kind == PLAN_DECODE ? s->value
-                                                                  : plan_layer(b, s->layer)->out;
+    uint32_t v = s->value;
+    if (s->kind != PLAN_ENCODE && s->kind != PLAN_DECODE) {
+        const struct layer *l = plan_layer(b, s->layer);
+        const int is_gradient = s->kind == PLAN_GRADIENTS || s->kind == PLAN_BACKWARD;
+        v = is_gradient && !l->type->by_sample ? l->in[0] : l->out;
+    }
     return b->g->values[v].shape;
 }
 
@@ -94,8 +120,9 @@ static int reader_stays_out(const struct plan_builder *b, size_t first, size_t s
 static int continues(const struct plan_builder *b, size_t first, size_t s)
 {
     const struct plan *p = b->p;
-    if (s - first >= PLAN_MAX_CHAIN || s == p->n_steps || !is_by_sample(b, &p->steps[s]) ||
-        needs_sums(p, first, s) || (is_errand(&p->steps[s]) && reader_stays_out(b, first, s))) {
+    if (s - first >= PLAN_MAX_CHAIN || s == p->n_steps ||
+        !(is_by_sample(b, &p->steps[s]) || follows_input(b, first, s)) || needs_sums(p, first, s) ||
+        (is_errand(&p->steps[s]) && reader_stays_out(b, first, s))) {
         return 0;
     }
     struct shape a = step_shape(b, &p->steps[first]), c = step_shape(b, &p->steps[s]);

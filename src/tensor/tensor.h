@@ -40,4 +40,13 @@ static inline struct tensor tensor_view(real *data, struct shape shape)
     return (struct tensor){.data = data, .shape = shape, .pixel_stride = shape.c};
 }
 
+/* Samples first .. first + n - 1 of t. */
+static inline struct tensor tensor_samples(const struct tensor *t, size_t first, size_t n)
+{
+    struct tensor s = *t;
+    s.data += first * s.shape.h * s.shape.w * s.pixel_stride;
+    s.shape.n = n;
+    return s;
+}
+
 #endif

@@ -2,11 +2,16 @@
 check_PROGRAMS += \
 	tests/kernels/test_conv \
 	tests/kernels/test_conv_grad \
-	tests/kernels/test_conv_layers
+	tests/kernels/test_conv_layers \
+	tests/kernels/test_conv_runs
 TESTS += \
 	tests/kernels/test_conv \
 	tests/kernels/test_conv_grad \
-	tests/kernels/test_conv_layers
+	tests/kernels/test_conv_layers \
+	tests/kernels/test_conv_runs
+tests_kernels_test_conv_runs_SOURCES = tests/kernels/test_conv_runs.c
+tests_kernels_test_conv_runs_CFLAGS = $(TEST_CFLAGS)
+tests_kernels_test_conv_runs_LDADD = $(TEST_LIBS)
 tests_kernels_test_conv_layers_SOURCES = tests/kernels/test_conv_layers.c
 tests_kernels_test_conv_layers_CFLAGS = $(TEST_CFLAGS)
 tests_kernels_test_conv_layers_LDADD = $(TEST_LIBS)

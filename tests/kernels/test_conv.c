@@ -307,8 +307,8 @@ static void run_backward_weight(const struct kernels *k, struct fixture *f, cons
     for (int threads = 1; threads <= f->max_threads; threads++) {
         struct guarded dw = guarded_new(n_w), db = guarded_new(n_b);
         struct guarded scratch = scratch_new(k, f, CONV_BACKWARD_WEIGHT, threads);
-        conv2d_backward_weight(k, &f->c.g, &f->x, &f->dy, guarded_data(&dw), guarded_data(&db),
-                               guarded_data(&scratch), threads);
+        conv2d_backward_weight(k, &f->c.g, &f->x, &f->dy, f->x.shape.n, guarded_data(&dw),
+                               guarded_data(&db), guarded_data(&scratch), threads);
         guarded_check(&dw, 1, 1, what);
         guarded_check(&db, 1, 1, what);
         for (size_t i = 0; i < n_w; i++) {
@@ -557,7 +557,7 @@ START_TEST(test_no_bias_no_db)
         ck_assert(y == 6);
         void *const space = mem_alloc(
             MEM_OTHER, conv2d_workspace_bytes(&k, &g, &tx.shape, CONV_BACKWARD_WEIGHT, 1));
-        conv2d_backward_weight(&k, &g, &tx, &ty, &dw, NULL, space, 1);
+        conv2d_backward_weight(&k, &g, &tx, &ty, tx.shape.n, &dw, NULL, space, 1);
         ck_assert(dw == 18);
         mem_free(space);
     }

@@ -96,7 +96,8 @@ static void check_case(struct conv_geom g, struct shape in, const char *algorith
 
     loss(&n); /* of which dy = y is the gradient */
     conv2d_backward_data(&n.k, &g, &dy, n.w, &tdx, 0, n.scratch[CONV_BACKWARD_DATA], 1);
-    conv2d_backward_weight(&n.k, &g, &x, &dy, dw, db, n.scratch[CONV_BACKWARD_WEIGHT], 1);
+    conv2d_backward_weight(&n.k, &g, &x, &dy, x.shape.n, dw, db, n.scratch[CONV_BACKWARD_WEIGHT],
+                           1);
     for (int i = 0; i < 5; i++) {
         check_direction(&n, n.x, dx, shape_elements(&in), "data gradient");
         check_direction(&n, n.w, dw, n_w, "weight gradient");

@@ -189,7 +189,7 @@ static void run(const struct kernels *k, struct layer_case *l, enum conv_op op, 
         conv2d_backward_data(k, &l->g, &dy, l->w, &dx, 0, workspace, n_threads);
         break;
     case CONV_BACKWARD_WEIGHT:
-        conv2d_backward_weight(k, &l->g, &x, &dy, out, NULL, workspace, n_threads);
+        conv2d_backward_weight(k, &l->g, &x, &dy, x.shape.n, out, NULL, workspace, n_threads);
         break;
     }
     mem_free(workspace);
