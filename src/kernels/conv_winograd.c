@@ -9,7 +9,8 @@
  * filters, then group after group of its tiles: input transform, products, output transform. Tasks
  * share nothing and wait for nothing: filters transformed by several threads for all would travel
  * between their caches (measured on two cores: 256x256 filters, 2.7 ms instead of 0.5). The price
- * is that input is transformed once per slab, and filters once per part.
+ * is that input is transformed once per slab, and filters once per slab and thread: the parts of a
+ * slab come one after the other, and who takes another part of its slab has its filters already.
  *
  * Weight gradient: dg = G^T [sum over tiles of (A dy A^T) . (B^T d B)] G. A task is a block of
  * channels x filters and a part of the tiles. It holds the sums of its 36 positions, adds group
@@ -21,6 +22,7 @@
  * 4. */
 #include "kernels/conv_priv.h"
 
+#include <stdint.h>
 #include <string.h>
 
 enum {
@@ -28,7 +30,7 @@ enum {
     SLAB_BYTES = 5 << 20, /* transformed filters of a task, in a share of L3; or one block */
     FILTER_CHANNELS = 16, /* channels that are transposed at a time */
     GROUP = 12,           /* tiles, at least: what they need stays in L2 */
-    PART_TILES = 128,     /* transforming the filters costs as much as 3 tiles */
+    PART_TILES = 128,     /* transforming the filters may cost as much as 3 tiles */
     ENOUGH_TASKS = 8,     /* here smaller parts pay, to keep threads busy */
     MAX_TASKS = 32,
     GRADIENT_BLOCK = 64, /* channels and filters of a task's sums: 576 KiB of an L2 of 1 MiB */
@@ -297,24 +299,18 @@ static void run_group(const struct gather_run *run, size_t t0, size_t n, size_t 
     }
 }
 
-/* Filters [f0, f1) for the groups [first, end) of tiles. */
-static void run_task(const struct gather_run *run, size_t f0, size_t f1, size_t first, size_t end,
-                     real *scratch)
+/* Filters [f0, f1), into the beginning of a thread's scratch. */
+static void transform_slab(const struct gather_run *run, size_t f0, size_t f1, real *u)
 {
     const struct gather_plan *const plan = &run->plan;
     const size_t in_c = run->p->in_c;
-    real *const filters = scratch, *u = filters;
+    real *const scratch = u + plan->n_filters;
 
-    scratch += plan->n_filters;
     for (size_t f = f0; f < f1; f += plan->block, u += WINOGRAD_POSITIONS * plan->u_position) {
         for (size_t e = 0; e < in_c; e += FILTER_CHANNELS) {
             transform_filters(run, f, min_size(plan->block, f1 - f), e,
                               min_size(e + FILTER_CHANNELS, in_c), u, scratch);
         }
-    }
-    for (size_t group = first; group < end; group++) {
-        const size_t t0 = group * plan->group;
-        run_group(run, t0, min_size(plan->group, plan->tiling.n - t0), f0, f1, filters, scratch);
     }
 }
 
@@ -324,12 +320,25 @@ static void run_gather(struct gather_run *run, real *workspace, int n_threads)
     const size_t out_c = run->p->out_c;
 
     (void)n_threads; /* without OpenMP */
-#pragma omp parallel for num_threads(n_threads) schedule(dynamic)
-    for (size_t task = 0; task < plan.n_slabs * plan.n_parts; task++) {
-        const size_t f0 = task / plan.n_parts * plan.slab, part = task % plan.n_parts;
-        run_task(run, f0, min_size(f0 + plan.slab, out_c), plan.n_groups * part / plan.n_parts,
-                 plan.n_groups * (part + 1) / plan.n_parts,
-                 workspace + conv_thread_index() * plan.n_scratch);
+#pragma omp parallel num_threads(n_threads)
+    {
+        real *const scratch = workspace + conv_thread_index() * plan.n_scratch;
+        size_t in_scratch = SIZE_MAX; /* the slab whose filters are there */
+#pragma omp for schedule(dynamic)
+        for (size_t task = 0; task < plan.n_slabs * plan.n_parts; task++) {
+            const size_t slab = task / plan.n_parts, part = task % plan.n_parts;
+            const size_t f0 = slab * plan.slab, f1 = min_size(f0 + plan.slab, out_c);
+            const size_t end = plan.n_groups * (part + 1) / plan.n_parts;
+            if (slab != in_scratch) {
+                transform_slab(run, f0, f1, scratch);
+                in_scratch = slab;
+            }
+            for (size_t group = plan.n_groups * part / plan.n_parts; group < end; group++) {
+                const size_t t0 = group * plan.group;
+                run_group(run, t0, min_size(plan.group, plan.tiling.n - t0), f0, f1, scratch,
+                          scratch + plan.n_filters);
+            }
+        }
     }
 }
 
