@@ -14,7 +14,7 @@ enum rng_purpose {
     RNG_QUANTISE,  /* stochastic rounding: step = training step, stream = value index */
     RNG_SYNTHETIC, /* made-up images:     step split, stream 0 */
     RNG_TEST,
-    RNG_PLAN, /* places of buffers that the packer tries */
+    RNG_PLAN, /* urgency of buffers: step = attempt, stream 0, index = buffer by first step */
 };
 
 /* One stream of 2^64 blocks of four 32-bit words. A plain value; copy freely. */

@@ -137,7 +137,7 @@ void plan_layer_saved(const struct plan *p, const struct graph *g, const struct 
 /* The same for the images, and for a code of them beside. */
 void plan_image_saved(const struct plan *p, const struct graph *g, size_t pieces[STORE_N_PIECES]);
 
-/* Assigns offsets to all buffers (largest first, lowest free place) and fills the peak and extent.
+/* Assigns offsets to all buffers and fills the peak, the extent and the steps' lists of buffers.
  * Called by plan_make. ERR_NOMEM. */
 int plan_pack(struct plan *p, struct err *err) MUST_USE;
 

@@ -1,151 +1,65 @@
 /* Where buffers lie: an offset for each so that no two that live at the same time overlap.
  *
- * Greedy: one buffer after the other, each at the lowest gap between the already placed buffers
- * whose lives touch its own. What that comes to depends on the order, so several are tried: the
- * largest first, the longest-lived first, and so on. As long as there is room to gain, the best one,
- * and then the others, are changed step by step: what ended up on top of the arena goes to the front,
- * or some buffer that chance picks goes forward. Every plan of the same buffers is the same. */
+ * Let the steps run from left to right and the arena upwards. A buffer is a box, as wide as its life;
+ * it can only go up and down. The boxes are stacked from the ground: in the lowest stretch of the
+ * skyline goes the most urgent box that fits between the walls on either side; where none fits, the
+ * stretch is filled up to the lower wall.
+ *
+ * What is filled is lost to its steps, and a step can lose only so much until its boxes, those still
+ * to come included, do not stay below the ceiling any more. Then the attempt is over. The step's boxes
+ * without a place were too wide for the stretch and should have come before its walls: in the next
+ * attempt they are more urgent. So steps that are nearly full come to have no holes, and those that
+ * can afford some take what is left. The ceiling begins close to the peak, where a bad hole shows
+ * soonest, and rises when many attempts have failed.
+ *
+ * The same buffers always get the same places. */
+#include <assert.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/rng.h"
 #include "nn/plan.h"
 
+enum {
+    ATTEMPTS = 50, /* under one ceiling, in one way */
+    SLACK = 256,   /* the lowest ceiling lies a 256th of the peak above it */
+};
+
+#define NO_PLACE SIZE_MAX
+
+struct box {
+    size_t first, last; /* steps */
+    size_t bytes;       /* a multiple of 64 */
+    size_t offset;      /* NO_PLACE: it has none yet */
+    double urgency;
+    struct plan_buffer *buffer;
+};
+
+/* Neighbouring steps whose boxes reach equally high. */
+struct stretch {
+    size_t first, last;
+    size_t top;
+};
+
+struct packing {
+    size_t n_boxes, n_steps;
+    struct box *boxes;  /* by first step */
+    double *claims;     /* [n_boxes] the urgency of those without a place, else 0 */
+    size_t *begin;      /* [n_steps + 1] the first box of that step or a later one */
+    size_t *live_bytes; /* [n_steps] of all boxes that live then */
+    size_t *used_bytes; /* [n_steps] and of what this attempt has filled there */
+    size_t peak_bytes;  /* the highest of live_bytes */
+    struct stretch *skyline;
+    size_t n_stretches;
+};
+
 static size_t align_up(size_t bytes)
 {
     return (bytes + 63) / 64 * 64;
 }
 
-/* An order costs a look at every pair of buffers: as many are tried as that allows, but a few. */
-#define PAIRS 10000000u
-enum {
-    MIN_TRIES = 8,
-    MAX_TRIES = 200,
-    LARGE = 64,            /* a 64th of the peak is a large buffer */
-    LONG = 2,              /* half of all steps are a long life */
-    WALK = 24,             /* changes of one order before another is begun with */
-    GOOD_PER_MILLE = 1010, /* of the peak: not worth another try */
-};
-
-/* Which gap: the lowest; the narrowest that is wide enough; or the lowest for a buffer that lives
- * long and the highest, below what the arena is to come to, for one that does not. */
-enum fit { FIT_LOWEST, FIT_TWO_ENDS, FIT_NARROWEST, N_FITS };
-
-/* Larger keys are placed first. */
-struct item {
-    double key, second;
-    size_t index;
-};
-
-static int by_key(const void *a, const void *b)
-{
-    const struct item *x = a, *y = b;
-    if (x->key != y->key) {
-        return x->key < y->key ? 1 : -1;
-    }
-    if (x->second != y->second) {
-        return x->second < y->second ? 1 : -1;
-    }
-    return x->index < y->index ? -1 : x->index > y->index;
-}
-
-/* BY_SPAN, BY_START, BY_END: the large ones by length of life, as they come, or as they go; then the
- * small ones by size. */
-enum order { BY_SIZE, BY_AREA, BY_LIFE, BY_SPAN, BY_START, BY_END, N_ORDERS };
-
-static void sort_items(const struct plan *p, struct item *items, enum order order)
-{
-    for (size_t i = 0; i < p->n_buffers; i++) {
-        const struct plan_buffer *b = &p->buffers[i];
-        const double size = (double)b->bytes, life = (double)(b->last - b->first + 1);
-        items[i] = (struct item){.index = i, .key = size, .second = life};
-        if (order == BY_AREA) {
-            items[i].key = size * life;
-        } else if (order == BY_LIFE) {
-            items[i].key = life;
-            items[i].second = size;
-        } else if (order >= BY_SPAN && b->bytes > p->peak_bytes / LARGE) {
-            const double n_steps = (double)p->n_steps, first = (double)b->first;
-            items[i].key = (double)p->peak_bytes + (order == BY_SPAN    ? life
-                                                    : order == BY_START ? n_steps - first
-                                                                        : (double)b->last);
-            items[i].second = size;
-        }
-    }
-    qsort(items, p->n_buffers, sizeof *items, by_key);
-}
-
-/* A placed buffer. */
-struct spot {
-    uint32_t first, last; /* steps */
-    size_t offset, end;
-};
-
-/* The gap that a buffer of so many bytes is to go to, whose life is first .. last. */
-static size_t find_gap(const struct spot *spots, size_t n, size_t bytes, uint32_t first,
-                       uint32_t last, enum fit fit)
-{
-    size_t end = 0, best = SIZE_MAX, width = SIZE_MAX; /* end: of the spots so far */
-    for (size_t i = 0; i < n; i++) { /* without branches but one that is rarely taken */
-        const int is_alive = (spots[i].last >= first) & (spots[i].first <= last);
-        if (is_alive & (end + bytes <= spots[i].offset) & (spots[i].offset - end < width)) {
-            best = end;
-            width = spots[i].offset - end;
-            if (fit == FIT_LOWEST || width == bytes) {
-                break;
-            }
-        }
-        const size_t own_end = is_alive ? spots[i].end : 0;
-        end = own_end > end ? own_end : end;
-    }
-    return best == SIZE_MAX ? end : best;
-}
-
-/* Likewise the highest place below `top`; SIZE_MAX if there is none. */
-static size_t find_high(const struct spot *spots, size_t n, size_t bytes, uint32_t first,
-                        uint32_t last, size_t top)
-{
-    size_t end = 0, best = SIZE_MAX;
-    for (size_t i = 0; i < n && spots[i].offset < top; i++) {
-        const int is_alive = (spots[i].last >= first) & (spots[i].first <= last);
-        if (is_alive & (end + bytes <= spots[i].offset)) {
-            best = spots[i].offset - bytes;
-        }
-        const size_t own_end = is_alive ? spots[i].end : 0;
-        end = own_end > end ? own_end : end;
-    }
-    return end + bytes <= top ? top - bytes : best;
-}
-
-/* Places a buffer; spots[] holds the n placed ones sorted by offset. */
-static void place(struct plan *p, size_t index, enum fit fit, struct spot *spots, size_t n)
-{
-    struct plan_buffer *buf = &p->buffers[index];
-    const size_t bytes = align_up(buf->bytes);
-    const uint32_t first = (uint32_t)buf->first, last = (uint32_t)buf->last;
-    size_t offset = SIZE_MAX;
-    if (fit == FIT_TWO_ENDS && (last - first) < p->n_steps / LONG) {
-        offset = find_high(spots, n, bytes, first, last, align_up(p->peak_bytes / 1000 * 1015));
-    }
-    if (offset == SIZE_MAX) {
-        offset = find_gap(spots, n, bytes, first, last, fit);
-    }
-    buf->offset = offset;
-    if (offset + bytes > p->arena_bytes) {
-        p->arena_bytes = offset + bytes;
-    }
-    size_t at = 0, behind = n; /* the spots that lie higher begin in at .. behind */
-    while (at < behind) {
-        const size_t middle = (at + behind) / 2;
-        if (spots[middle].offset > offset) {
-            behind = middle;
-        } else {
-            at = middle + 1;
-        }
-    }
-    memmove(spots + at + 1, spots + at, (n - at) * sizeof *spots);
-    spots[at] = (struct spot){first, last, offset, offset + bytes};
-}
+/* --- the plan's lists ------------------------------------------------------------------------- */
 
 static void find_peak(struct plan *p)
 {
@@ -192,160 +106,220 @@ static void list_lives(struct plan *p)
     }
 }
 
-/* Places all buffers in the order of the items. Returns the extent. */
-static size_t place_all(struct plan *p, const struct item *items, enum fit fit, struct spot *spots)
+/* One for each buffer. */
+static void make_boxes(struct plan *p, struct packing *k)
 {
-    p->arena_bytes = 0;
-    for (size_t i = 0; i < p->n_buffers; i++) {
-        place(p, items[i].index, fit, spots, i);
-    }
-    return p->arena_bytes;
-}
-
-/* The buffers that end at the arena's end go to the front. */
-static void raise_top(const struct plan *p, struct item *items, struct item *scratch)
-{
-    size_t n_top = 0, n_rest = 0;
-    for (size_t i = 0; i < p->n_buffers; i++) {
-        const struct plan_buffer *b = &p->buffers[items[i].index];
-        if (b->offset + align_up(b->bytes) == p->arena_bytes) {
-            items[n_top++] = items[i];
-        } else {
-            scratch[n_rest++] = items[i];
+    size_t n = 0, live = 0;
+    for (size_t s = 0; s < p->n_steps; s++) {
+        const struct plan_step *step = &p->steps[s];
+        k->begin[s] = n;
+        for (size_t i = 0; i < step->n_acquire; i++) {
+            struct plan_buffer *b = &p->buffers[p->order[step->acquire + i]];
+            k->boxes[n++] = (struct box){
+                .first = b->first, .last = b->last, .bytes = align_up(b->bytes), .buffer = b};
+            live += align_up(b->bytes);
+        }
+        k->live_bytes[s] = live;
+        k->peak_bytes = live > k->peak_bytes ? live : k->peak_bytes;
+        for (size_t i = 0; i < step->n_release; i++) {
+            live -= align_up(p->buffers[p->order[step->release + i]].bytes);
         }
     }
-    memcpy(items + n_top, scratch, n_rest * sizeof *items);
+    k->begin[p->n_steps] = n;
 }
 
-/* One to three buffers, every other time of the first ones alone, go forward by as much as chance
- * will have it. `draw` counts. */
-static void shuffle(struct item *items, size_t n, uint64_t draw)
+/* --- one attempt ------------------------------------------------------------------------------ */
+
+static size_t lowest_stretch(const struct packing *k)
 {
-    enum { FIRST_ONES = 64 };
-    const struct rng rng = rng_make(0, RNG_PLAN, 0, 0);
-    uint32_t words[4];
-    rng_block(&rng, draw, words);
-    for (size_t k = 0; k <= words[3] % 3; k++) {
-        const size_t among = (words[3] >> 8 >> k & 1) && n > FIRST_ONES ? FIRST_ONES : n;
-        const size_t from = words[k] % among, to = (words[k] >> 16) % (from + 1);
-        const struct item moved = items[from];
-        memmove(items + to + 1, items + to, (from - to) * sizeof moved);
-        items[to] = moved;
+    size_t lowest = 0;
+    for (size_t i = 1; i < k->n_stretches; i++) {
+        lowest = k->skyline[i].top < k->skyline[lowest].top ? i : lowest;
     }
+    return lowest;
 }
 
-static size_t tries_for(size_t n)
+/* The most urgent box without a place whose life is within the stretch; NULL if there is none. */
+static struct box *fitting_box(const struct packing *k, const struct stretch *s)
 {
-    const size_t tries = PAIRS / (n * n + 1);
-    return tries < MIN_TRIES ? MIN_TRIES : tries > MAX_TRIES ? MAX_TRIES : tries;
+    struct box *best = NULL;
+    double most = 0;
+    for (size_t i = k->begin[s->first]; i < k->begin[s->last + 1]; i++) {
+        if (k->claims[i] > most && k->boxes[i].last <= s->last) {
+            best = &k->boxes[i];
+            most = k->claims[i];
+        }
+    }
+    return best;
 }
 
-/* The search: what has been tried, and the best order of all and of this walk. */
-struct search {
-    struct plan *p;
-    struct item *items, *best, *of_walk, *scratch;
-    struct spot *spots;
-    size_t tries, max_tries, good;
-    size_t least, least_of_walk;
-    enum fit fit, fit_of_walk;
+/* Some steps of stretch `at` now reach up to `top`. Stretches that reach equally high become one. */
+static void raise_steps(struct packing *k, size_t at, size_t first, size_t last, size_t top)
+{
+    const struct stretch old = k->skyline[at];
+    struct stretch parts[3];
+    size_t n = 0, from = at, until = at + 1; /* stretches from .. until are replaced */
+    if (first > old.first) {
+        parts[n++] = (struct stretch){old.first, first - 1, old.top};
+    } else if (at > 0 && k->skyline[at - 1].top == top) {
+        from--;
+        first = k->skyline[from].first;
+    }
+    struct stretch *raised = &parts[n++];
+    if (last < old.last) {
+        parts[n++] = (struct stretch){last + 1, old.last, old.top};
+    } else if (until < k->n_stretches && k->skyline[until].top == top) {
+        last = k->skyline[until++].last;
+    }
+    *raised = (struct stretch){first, last, top};
+    memmove(k->skyline + from + n, k->skyline + until,
+            (k->n_stretches - until) * sizeof *k->skyline);
+    memcpy(k->skyline + from, parts, n * sizeof *parts);
+    k->n_stretches += n - (until - from);
+}
+
+/* Fills a stretch up to the lower of its walls. Returns the step of it that has come to use most. */
+static size_t fill_stretch(struct packing *k, size_t at)
+{
+    const struct stretch s = k->skyline[at];
+    const size_t left = at > 0 ? k->skyline[at - 1].top : SIZE_MAX;
+    const size_t right = at + 1 < k->n_stretches ? k->skyline[at + 1].top : SIZE_MAX;
+    const size_t top = left < right ? left : right;
+    size_t fullest = s.first;
+    assert(top != SIZE_MAX); /* a stretch without walls has room for any box */
+    for (size_t i = s.first; i <= s.last; i++) {
+        k->used_bytes[i] += top - s.top;
+        fullest = k->used_bytes[i] > k->used_bytes[fullest] ? i : fullest;
+    }
+    raise_steps(k, at, s.first, s.last, top);
+    return fullest;
+}
+
+/* Gives the boxes their places. Returns the step whose boxes do not stay below the ceiling, where it
+ * has stopped; n_steps if there is none. */
+static size_t stack_boxes(struct packing *k, size_t ceiling)
+{
+    for (size_t i = 0; i < k->n_boxes; i++) {
+        k->boxes[i].offset = NO_PLACE;
+        k->claims[i] = k->boxes[i].urgency;
+    }
+    memcpy(k->used_bytes, k->live_bytes, k->n_steps * sizeof *k->used_bytes);
+    k->skyline[0] = (struct stretch){.first = 0, .last = k->n_steps - 1};
+    k->n_stretches = 1;
+    for (size_t n_placed = 0; n_placed < k->n_boxes;) {
+        const size_t at = lowest_stretch(k);
+        struct box *b = fitting_box(k, &k->skyline[at]);
+        if (b) {
+            b->offset = k->skyline[at].top;
+            k->claims[b - k->boxes] = 0;
+            raise_steps(k, at, b->first, b->last, b->offset + b->bytes);
+            n_placed++;
+        } else {
+            const size_t fullest = fill_stretch(k, at);
+            if (k->used_bytes[fullest] > ceiling) {
+                return fullest;
+            }
+        }
+    }
+    return k->n_steps;
+}
+
+/* --- all attempts ----------------------------------------------------------------------------- */
+
+/* Two ways; where one leads nowhere the other nearly always gets through. */
+enum way {
+    BY_AREA, /* first bytes x life; more by as much as the whole peak for a step */
+    BY_ROOT, /* first bytes x the root of life; more by up to PRESSURE of it, as chance will have it */
+    N_WAYS,
 };
+#define PRESSURE 0.3
 
-/* Places the items; a better order than the best is the best from now on. */
-static size_t try_order(struct search *s, enum fit fit)
+static void set_urgency(struct packing *k, enum way way)
 {
-    const size_t extent = place_all(s->p, s->items, fit, s->spots);
-    s->tries++;
-    if (extent < s->least) {
-        s->least = extent;
-        s->fit = fit;
-        memcpy(s->best, s->items, s->p->n_buffers * sizeof *s->items);
-    }
-    return extent;
-}
-
-static int is_over(const struct search *s)
-{
-    return s->tries >= s->max_tries || s->least <= s->good;
-}
-
-static void begin_walk(struct search *s, enum fit fit)
-{
-    s->fit_of_walk = fit;
-    s->least_of_walk = try_order(s, fit);
-    memcpy(s->of_walk, s->items, s->p->n_buffers * sizeof *s->items);
-}
-
-/* Changes the walk's order and keeps the change unless it is worse: sideways is a step too. */
-static void walk_on(struct search *s)
-{
-    const size_t bytes = s->p->n_buffers * sizeof *s->items;
-    enum fit fit = s->fit_of_walk;
-    memcpy(s->items, s->of_walk, bytes);
-    if (s->tries % 8 == 0) {
-        (void)place_all(s->p, s->items, fit, s->spots);
-        raise_top(s->p, s->items, s->scratch);
-    } else {
-        shuffle(s->items, s->p->n_buffers, s->tries);
-        fit = (enum fit)(s->tries % N_FITS);
-    }
-    const size_t extent = try_order(s, fit);
-    if (extent <= s->least_of_walk) {
-        s->least_of_walk = extent;
-        s->fit_of_walk = fit;
-        memcpy(s->of_walk, s->items, bytes);
+    for (size_t i = 0; i < k->n_boxes; i++) {
+        struct box *b = &k->boxes[i];
+        const double life = (double)(b->last - b->first + 1);
+        b->urgency = (double)b->bytes * (way == BY_AREA ? life : sqrt(life));
     }
 }
 
-/* Leaves the best places that it has found. */
-static void find_places(struct search *s)
+/* The step's boxes without a place are more urgent from now on. */
+static void press(struct packing *k, size_t step, enum way way, size_t attempt)
 {
-    const size_t bytes = s->p->n_buffers * sizeof *s->items;
-    for (enum fit fit = FIT_LOWEST; fit < N_FITS; fit++) {
-        for (enum order order = BY_SIZE; order < N_ORDERS && !is_over(s); order++) {
-            sort_items(s->p, s->items, order);
-            (void)try_order(s, fit);
+    const struct rng rng = rng_make(0, RNG_PLAN, attempt, 0);
+    for (size_t i = 0; i < k->begin[step + 1]; i++) {
+        struct box *b = &k->boxes[i];
+        if (b->offset != NO_PLACE || b->last < step) {
+            continue;
         }
-    }
-    for (size_t walk = 0; !is_over(s); walk++) {
-        enum fit fit = s->fit;
-        if (walk == 0) {
-            memcpy(s->items, s->best, bytes);
+        if (way == BY_AREA) {
+            b->urgency += (double)k->peak_bytes;
         } else {
-            sort_items(s->p, s->items, (enum order)(walk % N_ORDERS));
-            fit = FIT_TWO_ENDS;
-        }
-        begin_walk(s, fit);
-        for (size_t i = 0; i < WALK && !is_over(s); i++) {
-            walk_on(s);
+            uint32_t words[4];
+            rng_block(&rng, i, words);
+            b->urgency += b->urgency * (PRESSURE * (double)words[0] / (double)UINT32_MAX);
         }
     }
-    (void)place_all(s->p, s->best, s->fit, s->spots);
+}
+
+static int fits_below(struct packing *k, size_t ceiling, enum way way)
+{
+    set_urgency(k, way);
+    for (size_t attempt = 0; attempt < ATTEMPTS; attempt++) {
+        const size_t step = stack_boxes(k, ceiling);
+        if (step == k->n_steps) {
+            return 1;
+        }
+        press(k, step, way, attempt);
+    }
+    return 0;
+}
+
+static void find_places(struct packing *k)
+{
+    size_t slack = k->peak_bytes / SLACK;
+    enum way way = BY_AREA;
+    while (!fits_below(k, k->peak_bytes + slack, way)) {
+        way++;
+        if (way == N_WAYS) {
+            way = BY_AREA;
+            slack = 2 * slack + 64;
+        }
+    }
 }
 
 int plan_pack(struct plan *p, struct err *err)
 {
-    size_t n = p->n_buffers;
+    const size_t n = p->n_buffers, n_steps = p->n_steps;
+    struct packing k = {.n_boxes = n, .n_steps = n_steps};
     p->order = mem_calloc(MEM_OTHER, 2 * n, sizeof *p->order);
-    struct item *items = mem_calloc(MEM_OTHER, 4 * n, sizeof *items);
-    struct spot *spots = mem_calloc(MEM_OTHER, n, sizeof *spots);
+    k.boxes = mem_calloc(MEM_OTHER, n, sizeof *k.boxes);
+    k.claims = mem_calloc(MEM_OTHER, n, sizeof *k.claims);
+    k.begin = mem_calloc(MEM_OTHER, 3 * n_steps + 1, sizeof *k.begin);
+    k.skyline = mem_calloc(MEM_OTHER, n_steps + 1, sizeof *k.skyline);
     int rc = 0;
-    if (!p->order || !items || !spots) {
-        rc = err_nomem(err, "the memory plan", n * sizeof *items);
+    if (!p->order || !k.boxes || !k.claims || !k.begin || !k.skyline) {
+        rc = err_nomem(err, "the memory plan", n * sizeof *k.boxes);
         goto out;
     }
+    k.live_bytes = k.begin + n_steps + 1;
+    k.used_bytes = k.live_bytes + n_steps;
     list_lives(p);
     find_peak(p);
-    find_places(&(struct search){.p = p,
-                                 .items = items,
-                                 .best = items + n,
-                                 .of_walk = items + 2 * n,
-                                 .scratch = items + 3 * n,
-                                 .spots = spots,
-                                 .max_tries = tries_for(n),
-                                 .good = p->peak_bytes / 1000 * GOOD_PER_MILLE,
-                                 .least = SIZE_MAX});
+    make_boxes(p, &k);
+    find_places(&k);
+    p->arena_bytes = 0;
+    for (size_t i = 0; i < n; i++) {
+        const struct box *b = &k.boxes[i];
+        b->buffer->offset = b->offset;
+        if (b->offset + b->bytes > p->arena_bytes) {
+            p->arena_bytes = b->offset + b->bytes;
+        }
+    }
 out:
-    mem_free(items);
-    mem_free(spots);
+    mem_free(k.boxes);
+    mem_free(k.claims);
+    mem_free(k.begin);
+    mem_free(k.skyline);
     return rc;
 }
