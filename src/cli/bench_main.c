@@ -264,6 +264,7 @@ static int parse_arguments(int argc, char **argv, struct arguments *a, struct er
 int main(int argc, char **argv)
 {
     cli_settle_threads(argv);
+    cli_outlive_file_limit();
     signal(SIGPIPE, SIG_IGN); /* a closed pipe is a write error, not a death */
     struct arguments a;
     struct err err = {0};

@@ -1,6 +1,7 @@
 #include "cli/cli.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -48,6 +49,11 @@ void cli_settle_threads(char **argv)
     if (!failed) {
         (void)execv("/proc/self/exe", argv); /* without /proc the run is as it would be */
     }
+}
+
+void cli_outlive_file_limit(void)
+{
+    signal(SIGXFSZ, SIG_IGN);
 }
 
 int cli_threads_sleep(void)

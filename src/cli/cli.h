@@ -24,6 +24,10 @@ enum {
  * and gets no others. */
 void cli_settle_threads(char **argv);
 
+/* A limit on the size of files (ulimit -f) is a write error from now on, not the end of the process:
+ * first thing in main too. */
+void cli_outlive_file_limit(void);
+
 /* Do waiting threads sleep at once? */
 int cli_threads_sleep(void);
 

@@ -464,6 +464,7 @@ int main(int argc, char **argv)
 {
     struct arguments a;
     struct err err = {0};
+    cli_outlive_file_limit();
     signal(SIGPIPE, SIG_IGN); /* a closed pipe is a write error, not a death */
     if (parse_arguments(argc, argv, &a, &err) != 0) {
         cli_error(program, &err);

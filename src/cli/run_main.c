@@ -36,7 +36,6 @@ static void catch_signals(void)
         sigaction(SIGHUP, &sa, NULL);
     }
     signal(SIGPIPE, SIG_IGN); /* a closed pipe is a write error, not a death */
-    signal(SIGXFSZ, SIG_IGN); /* so is a limit on the size of files */
 }
 
 static int pending_signal(void)
@@ -247,6 +246,7 @@ out:
 int main(int argc, char **argv)
 {
     cli_settle_threads(argv);
+    cli_outlive_file_limit();
     struct run_args a = {0};
     struct err err = {0};
     fill_closed_streams();

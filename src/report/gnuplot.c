@@ -5,28 +5,54 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <spawn.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+/* gnuplot does not look whether it could write: a limit on the size of files must end it, although
+ * this process ignores that signal. */
+static int set_signals(posix_spawnattr_t *attr)
+{
+    sigset_t too_large;
+    (void)sigemptyset(&too_large);
+    (void)sigaddset(&too_large, SIGXFSZ);
+    const int rc = posix_spawnattr_setsigdefault(attr, &too_large);
+    return rc != 0 ? rc : posix_spawnattr_setflags(attr, POSIX_SPAWN_SETSIGDEF);
+}
+
+static int set_files(posix_spawn_file_actions_t *actions, const char *dir)
+{
+    int rc = posix_spawn_file_actions_addchdir_np(actions, dir);
+    if (rc == 0) {
+        rc = posix_spawn_file_actions_addopen(actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+    }
+    if (rc == 0) {
+        rc = posix_spawn_file_actions_addopen(actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
+    }
+    return rc;
+}
+
 /* In `dir`, reading nothing and printing messages alone. An errno, or 0. */
 static int start(const char *dir, char *const argv[], pid_t *pid)
 {
     posix_spawn_file_actions_t actions;
+    posix_spawnattr_t attr;
     int rc = posix_spawn_file_actions_init(&actions);
     if (rc != 0) {
         return rc;
     }
-    rc = posix_spawn_file_actions_addchdir_np(&actions, dir);
+    rc = posix_spawnattr_init(&attr);
     if (rc == 0) {
-        rc = posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-    }
-    if (rc == 0) {
-        rc = posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
-    }
-    if (rc == 0) {
-        rc = posix_spawnp(pid, argv[0], &actions, NULL, argv, environ);
+        rc = set_signals(&attr);
+        if (rc == 0) {
+            rc = set_files(&actions, dir);
+        }
+        if (rc == 0) {
+            rc = posix_spawnp(pid, argv[0], &actions, &attr, argv, environ);
+        }
+        (void)posix_spawnattr_destroy(&attr);
     }
     (void)posix_spawn_file_actions_destroy(&actions);
     return rc;

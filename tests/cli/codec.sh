@@ -176,4 +176,12 @@ if test -w /dev/full; then
     test "$status" -eq 1 || fail "a full standard output gave $status"
 fi
 
+# A limit on the size of files is a failed write.
+npy large.npy '1, 8, 32, 32' 8192
+status=0
+(ulimit -f 2 && exec "$codec" large.npy cut.npy) >out 2>err || status=$?
+test "$status" -eq 1 || fail "a limit on the size of files gave $status"
+says 'cut\.npy'
+test ! -e cut.npy || fail "a write that was cut off left its file"
+
 test -z "$(find . -name '.*.tmp' -o -name '*.tmp')" || fail "temporary files are left: $(ls -A)"

@@ -240,10 +240,19 @@ full() {
         "$@"
     )
 }
+limited_to_1() {
+    (
+        ulimit -f 1
+        "$@"
+    )
+}
 fails_with 1 'full/normal-seed0/(model|best)\.safetensors.*(too large|full)' \
     full "$run" tiny.yaml --set output.dir=full
 exists full/normal-seed0/config.yaml full/normal-seed0/run.yaml
 absent full/normal-seed0/model.safetensors full/normal-seed0/best.safetensors
+fails_with 1 'l\.npy' limited_to_1 "$run" tiny.yaml --set model.init=$weights --evaluate \
+    --logits l.npy
+absent l.npy
 same 'status of the full disk' failed "$(record full/normal-seed0/run.yaml status)"
 # --force begins with the old run: a refused config leaves it alone.
 fails_with 2 train.epochs "$run" tiny.yaml --set output.dir=w --force --set train.epochs=-1

@@ -94,6 +94,18 @@ chmod +x broken/gnuplot
 fails_with 1 'gnuplot cannot draw d/timeline\.gp' env PATH="$PWD/broken" "$run" net.yaml \
     --timeline d
 
+# A limit on the size of files ends neither the program nor, unnoticed, gnuplot.
+limited() {
+    (
+        ulimit -f 4
+        "$@"
+    )
+}
+fails_with 1 'limited.*timeline\.csv.*too large' limited "$run" net.yaml --timeline limited
+printf '#!/bin/sh\nkill -s XFSZ $$\n' >broken/gnuplot
+fails_with 1 'gnuplot cannot draw d/timeline\.gp' env PATH="$PWD/broken:/usr/bin:/bin" "$run" \
+    net.yaml --timeline d
+
 # One run, without a policy to compare it with; several networks.
 works "$run" net.yaml --timeline one --job 3
 same 'one run' "it's mine" "$(column one/timeline.csv policy | uniq)"
