@@ -264,8 +264,43 @@ int file_exists(const char *path)
     return stat(path, &st) == 0;
 }
 
-/* Removes `name` in the folder open as parent_fd; links are removed, not followed. `path` is for
- * messages. Each level of folders keeps one descriptor and one stack frame. */
+static DIR *open_dir(int parent_fd, const char *name, int flags)
+{
+    const int fd = openat(parent_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | flags);
+    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+    if (dir == NULL && fd >= 0) {
+        const int reason = errno;
+        close(fd);
+        errno = reason;
+    }
+    return dir;
+}
+
+static int remove_at(int parent_fd, const char *name, const char *path, struct err *err);
+
+/* Removes what is in the folder and closes it. `path` is for messages. */
+static int empty_dir(DIR *dir, const char *path, struct err *err)
+{
+    int result = 0;
+    while (result == 0) {
+        errno = 0;
+        const struct dirent *entry = readdir(dir);
+        if (entry == NULL) {
+            if (errno != 0) {
+                result = err_sys(err, ERR_IO, errno, "cannot read a folder in %s", path);
+            }
+            break;
+        }
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) {
+            result = remove_at(dirfd(dir), entry->d_name, path, err);
+        }
+    }
+    closedir(dir);
+    return result;
+}
+
+/* Removes `name` in the folder open as parent_fd; links are removed, not followed. Each level of
+ * folders keeps one descriptor and two stack frames. */
 static int remove_at(int parent_fd, const char *name, const char *path, struct err *err)
 {
     if (unlinkat(parent_fd, name, 0) == 0 || errno == ENOENT) {
@@ -274,34 +309,21 @@ static int remove_at(int parent_fd, const char *name, const char *path, struct e
     if (errno != EISDIR && errno != EPERM) {
         return err_sys(err, ERR_IO, errno, "cannot remove %s in %s", name, path);
     }
-    const int fd = openat(parent_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+    DIR *dir = open_dir(parent_fd, name, O_NOFOLLOW);
     if (dir == NULL) {
-        const int reason = errno;
-        if (fd >= 0) {
-            close(fd);
-        }
-        return err_sys(err, ERR_IO, reason, "cannot remove %s in %s", name, path);
+        return err_sys(err, ERR_IO, errno, "cannot remove %s in %s", name, path);
     }
-    int result = 0;
-    while (result == 0) {
-        errno = 0;
-        const struct dirent *entry = readdir(dir);
-        if (entry == NULL) {
-            if (errno != 0) {
-                result = err_sys(err, ERR_IO, errno, "cannot read the folder %s in %s", name, path);
-            }
-            break;
-        }
-        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) {
-            result = remove_at(fd, entry->d_name, path, err);
-        }
-    }
-    closedir(dir);
-    if (result == 0 && unlinkat(parent_fd, name, AT_REMOVEDIR) != 0) {
-        result = err_sys(err, ERR_IO, errno, "cannot remove %s in %s", name, path);
-    }
-    return result;
+    const int result = empty_dir(dir, path, err);
+    return result == 0 && unlinkat(parent_fd, name, AT_REMOVEDIR) != 0
+               ? err_sys(err, ERR_IO, errno, "cannot remove %s in %s", name, path)
+               : result;
+}
+
+int file_empty_folder(const char *path, struct err *err)
+{
+    DIR *dir = open_dir(AT_FDCWD, path, 0);
+    return dir == NULL ? err_sys(err, ERR_IO, errno, "cannot read the folder %s", path)
+                       : empty_dir(dir, path, err);
 }
 
 int file_remove_tree(const char *path, struct err *err)

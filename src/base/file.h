@@ -38,6 +38,9 @@ int file_make_dirs(const char *path, struct err *err) MUST_USE;
 
 int file_exists(const char *path);
 
+/* Removes what is in a folder (links are removed, not followed) and keeps it. */
+int file_empty_folder(const char *path, struct err *err) MUST_USE;
+
 /* Removes a folder and what is in it (links are removed, not followed). No such folder: success. */
 int file_remove_tree(const char *path, struct err *err) MUST_USE;
 

@@ -56,12 +56,12 @@ int experiment_check_folders(const struct run_args *a, const struct experiment *
     for (size_t c = 0; c < a->n_configs; c++) {
         for (size_t i = 0; i < xs[c].jobs.n; i++) {
             const char *dir = xs[c].jobs.jobs[i].dir;
-            if (!a->force && folder_check(dir, err)) {
+            if (folder_check(dir, a->force, err)) {
                 return (int)err->code;
             }
             for (size_t d = 0; d < c; d++) {
                 for (size_t j = 0; j < xs[d].jobs.n; j++) {
-                    if (strcmp(dir, xs[d].jobs.jobs[j].dir) == 0) {
+                    if (folder_is_same(dir, xs[d].jobs.jobs[j].dir)) {
                         return err_set(err, ERR_CONFIG,
                                        "%s and %s would both write to %s: set output.dir or name",
                                        a->configs[d], a->configs[c], dir);

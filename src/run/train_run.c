@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "base/mem.h"
@@ -22,6 +23,7 @@ struct writer {
     struct session *session;
     const struct run_events *events;
     struct run_record record;
+    int hold; /* on the folder */
     FILE *epochs, *steps;
     char weights_path[JOB_PATH + 32], best_path[JOB_PATH + 32];
     size_t n_steps;
@@ -185,11 +187,11 @@ static int should_stop(void *ctx)
 
 /* --- the run -------------------------------------------------------------------------------- */
 
-static int open_folder(struct writer *w, int force, struct err *err)
+static int open_files(struct writer *w, struct err *err)
 {
     const struct session *s = w->session;
     const char *dir = s->job.dir;
-    if (folder_make(dir, force, err) || write_config(s, err) ||
+    if (write_config(s, err) ||
         folder_path(w->weights_path, sizeof w->weights_path, dir, "model.safetensors", err) ||
         folder_path(w->best_path, sizeof w->best_path, dir, "best.safetensors", err) ||
         run_record_begin(&w->record, s, err) || open_csv(dir, "epochs.csv", &w->epochs, err)) {
@@ -207,6 +209,31 @@ static int open_folder(struct writer *w, int force, struct err *err)
         }
     }
     return 0;
+}
+
+static void discard_csv(struct writer *w)
+{
+    FILE *const files[] = {w->epochs, w->steps};
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        if (files[i]) {
+            fclose(files[i]);
+        }
+    }
+    w->epochs = w->steps = NULL;
+}
+
+/* A run that cannot begin leaves nothing that would look like one. */
+static int open_folder(struct writer *w, int force, struct err *err)
+{
+    const char *dir = w->session->job.dir;
+    if (folder_take(dir, force, &w->hold, err)) {
+        return (int)err->code;
+    }
+    if (open_files(w, err)) {
+        discard_csv(w);
+        folder_remove(dir);
+    }
+    return (int)err->code;
 }
 
 static int close_csv(FILE *fp, const char *dir, const char *name, struct err *err)
@@ -257,20 +284,17 @@ int run_train(const struct config *cfg, const struct job *job, int force,
     struct config own;
     struct job single;
     job_config(cfg, job, &own, &single);
-    if (!force && folder_check(job->dir, err)) {
+    if (folder_check(job->dir, force, err)) {
         return (int)err->code;
     }
     struct session session;
     if (session_init(&session, &own, &single, err)) {
         return (int)err->code;
     }
-    struct writer w = {.session = &session, .events = events};
+    struct writer w = {.session = &session, .events = events, .hold = -1};
     (void)!train(&w, force, err);
-    if (w.epochs) {
-        fclose(w.epochs);
-    }
-    if (w.steps) {
-        fclose(w.steps);
+    if (w.hold >= 0) {
+        close(w.hold);
     }
     session_fini(&session);
     return (int)err->code;

@@ -255,7 +255,7 @@ START_TEST(open_read_tells_the_size)
 }
 END_TEST
 
-START_TEST(make_dirs_and_remove_tree)
+START_TEST(make_dirs_empty_and_remove_tree)
 {
     struct err err = {0};
     const char *path = scratch_path(&scratch, "a//b/c/");
@@ -271,6 +271,14 @@ START_TEST(make_dirs_and_remove_tree)
     ck_assert_int_eq(file_make_dirs(scratch_path(&scratch, "a/b/file/d"), &err), ERR_IO);
     ck_assert_ptr_nonnull(strstr(err.msg, "a/b/file"));
 
+    ck_assert_int_eq(file_empty_folder(scratch_path(&scratch, "a"), &err), 0);
+    ck_assert(file_exists(scratch_path(&scratch, "a")));
+    ck_assert(!file_exists(scratch_path(&scratch, "a/b")));
+    ck_assert(file_exists(scratch_path(&scratch, "outside"))); /* the link was not followed */
+    ck_assert_int_eq(file_empty_folder(scratch_path(&scratch, "none"), &err), ERR_IO);
+
+    ck_assert_int_eq(file_make_dirs(scratch_path(&scratch, "a/b"), &err), 0);
+    ck_assert_int_eq(symlink(scratch.dir, link), 0);
     ck_assert_int_eq(file_remove_tree(scratch_path(&scratch, "a"), &err), 0);
     ck_assert(!file_exists(scratch_path(&scratch, "a")));
     ck_assert(file_exists(scratch_path(&scratch, "outside"))); /* the link was not followed */
@@ -315,7 +323,7 @@ Suite *file_suite(void)
     tcase_add_test(t, read_all_reads_what_has_no_size);
     tcase_add_test(t, read_all_errors);
     tcase_add_test(t, open_read_tells_the_size);
-    tcase_add_test(t, make_dirs_and_remove_tree);
+    tcase_add_test(t, make_dirs_empty_and_remove_tree);
     tcase_add_test(t, pread_reads_exactly_or_says_where_it_ended);
     suite_add_tcase(s, t);
     return s;

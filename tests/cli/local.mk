@@ -9,6 +9,7 @@ division_run_tests = \
 	tests/cli/determinism.sh \
 	tests/cli/errors.sh \
 	tests/cli/except.sh \
+	tests/cli/folders.sh \
 	tests/cli/man_flags.sh \
 	tests/cli/paper_memory.sh \
 	tests/cli/plan.sh \

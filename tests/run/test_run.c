@@ -251,15 +251,19 @@ START_TEST(a_run_is_never_overwritten_unasked)
     struct err err = {0};
     char dir[600];
     snprintf(dir, sizeof dir, "%s/a/b", folder.dir);
-    ck_assert(folder_make(dir, 0, &err) == 0);
-    ck_assert(folder_check(dir, &err) == 0); /* empty: still free */
+    int hold;
+    ck_assert(folder_take(dir, 0, &hold, &err) == 0);
+    close(hold);
+    ck_assert(folder_check(dir, 0, &err) == 0); /* empty: still free */
     touch(dir, "config.yaml");
     touch(dir, "old");
-    ck_assert_int_eq(folder_check(dir, &err), ERR_EXISTS);
-    ck_assert_int_eq(folder_make(dir, 0, &err), ERR_EXISTS);
+    ck_assert_int_eq(folder_check(dir, 0, &err), ERR_EXISTS);
+    ck_assert_int_eq(folder_take(dir, 0, &hold, &err), ERR_EXISTS);
     ck_assert(strstr(err.msg, "--force") != NULL);
     err = (struct err){0};
-    ck_assert(folder_make(dir, 1, &err) == 0);
+    ck_assert(folder_check(dir, 1, &err) == 0);
+    ck_assert(folder_take(dir, 1, &hold, &err) == 0);
+    close(hold);
     char old[700];
     snprintf(old, sizeof old, "%s/old", dir);
     ck_assert(access(old, F_OK) != 0);
@@ -273,10 +277,75 @@ START_TEST(force_spares_what_is_no_run)
     snprintf(dir, sizeof dir, "%s/photos", folder.dir);
     ck_assert(file_make_dirs(dir, &err) == 0);
     touch(dir, "holiday.jpg");
-    ck_assert_int_eq(folder_make(dir, 1, &err), ERR_EXISTS);
+    int hold;
+    ck_assert_int_eq(folder_check(dir, 1, &err), ERR_EXISTS);
+    ck_assert_int_eq(folder_take(dir, 1, &hold, &err), ERR_EXISTS);
     snprintf(file, sizeof file, "%s/holiday.jpg", dir);
     ck_assert(access(file, F_OK) == 0);
-    ck_assert_int_eq(folder_make(file, 1, &err), ERR_EXISTS); /* a file in its place */
+    ck_assert_int_eq(folder_take(file, 1, &hold, &err), ERR_EXISTS); /* a file in its place */
+}
+END_TEST
+
+/* A second description of the folder in this process stands for another process. */
+START_TEST(a_folder_is_one_run_s_at_a_time)
+{
+    struct err err = {0};
+    char dir[600], old[700];
+    int hold, other;
+    snprintf(dir, sizeof dir, "%s/a", folder.dir);
+    ck_assert(folder_take(dir, 0, &hold, &err) == 0);
+    ck_assert_int_eq(folder_take(dir, 0, &other, &err), ERR_EXISTS); /* nothing is in it yet */
+    touch(dir, "config.yaml");
+    ck_assert_int_eq(folder_check(dir, 1, &err), ERR_EXISTS);
+    ck_assert_msg(strstr(err.msg, dir) && strstr(err.msg, "has not ended"), "%s", err.msg);
+    ck_assert_int_eq(folder_take(dir, 1, &other, &err), ERR_EXISTS);
+    snprintf(old, sizeof old, "%s/config.yaml", dir);
+    ck_assert(access(old, F_OK) == 0);
+    close(hold);
+    ck_assert(folder_check(dir, 1, &err) == 0);
+    ck_assert(folder_take(dir, 1, &hold, &err) == 0);
+    folder_remove(dir);
+    ck_assert(access(dir, F_OK) != 0);
+    close(hold);
+}
+END_TEST
+
+START_TEST(a_folder_is_itself_however_it_is_written)
+{
+    static const struct {
+        const char *a, *b;
+        int same;
+    } cases[] = {
+        {"a/r", "a/r", 1},
+        {"./a/r", "a/r", 1},
+        {"a//r", "a/./r", 1},
+        {"a/r", "b/r", 0},
+        {"a/r", "a/s", 0},
+        {"new/../a/r", "a/r", 1},
+        {"there/../a/r", "a/r", 1},
+        {"link/r", "there/r", 1},
+        {"link/../r", "r", 1},
+        {"link/x/r", "there/x/r", 1},
+        {"link/r", "r", 0},
+        {"/r", "../../../../../../../../../r", 1},
+        {"/", "//", 1},
+        {"%s/a/r", "a/r", 1},
+        {"%s/link/r", "there/r", 1},
+    };
+    struct err err = {0};
+    char cwd[600];
+    ck_assert(getcwd(cwd, sizeof cwd) != NULL);
+    ck_assert(chdir(folder.dir) == 0);
+    ck_assert(file_make_dirs("there", &err) == 0);
+    ck_assert(symlink("there", "link") == 0);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char a[1200];
+        const int absolute = cases[i].a[0] == '%';
+        snprintf(a, sizeof a, "%s%s", absolute ? folder.dir : "", cases[i].a + 2 * absolute);
+        ck_assert_msg(folder_is_same(a, cases[i].b) == cases[i].same, "%s %s", a, cases[i].b);
+        ck_assert_msg(folder_is_same(cases[i].b, a) == cases[i].same, "%s %s", cases[i].b, a);
+    }
+    ck_assert(chdir(cwd) == 0);
 }
 END_TEST
 
@@ -367,6 +436,8 @@ int main(void)
     tcase_add_test(t, micro_batches_are_in_the_label);
     tcase_add_loop_test(t, impossible_jobs_are_refused, 0, sizeof bad_jobs / sizeof *bad_jobs);
     tcase_add_test(t, a_run_is_never_overwritten_unasked);
+    tcase_add_test(t, a_folder_is_one_run_s_at_a_time);
+    tcase_add_test(t, a_folder_is_itself_however_it_is_written);
     tcase_add_test(t, force_spares_what_is_no_run);
     tcase_add_test(t, weights_come_back_bit_for_bit);
     tcase_add_test(t, foreign_weights_are_refused);
