@@ -76,7 +76,8 @@ int cli_status(const struct err *err)
 {
     switch (err->code) {
     case ERR_OK: return CLI_OK;
-    case ERR_IO: return CLI_FAILED;
+    case ERR_IO:
+    case ERR_UNEXPECTED: return CLI_FAILED;
     case ERR_CONFIG:
     case ERR_EXISTS:
     case ERR_RANGE:

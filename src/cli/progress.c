@@ -67,8 +67,10 @@ void progress_epoch(struct progress *p, const struct epoch_row *row)
             p->line_open ? "\r\033[K" : "", row->epoch, p->n_epochs, row->lr, row->train_loss,
             row->train_top1);
     if (!isnan(row->test_top1)) {
-        fprintf(stderr, "  test loss %.4g  top-1 %.2f %%  best %.2f %%", row->test_loss,
-                row->test_top1, row->best_top1);
+        fprintf(stderr, "  test loss %.4g  top-1 %.2f %%", row->test_loss, row->test_top1);
+    }
+    if (!isnan(row->test_top1) && !isnan(row->best_top1)) {
+        fprintf(stderr, "  best %.2f %%", row->best_top1);
     }
     fprintf(stderr, "  %.1f s  %.0f images/s\n", row->epoch_s, row->images_per_s);
     p->line_open = 0;

@@ -1,4 +1,5 @@
 /* Evaluation of given weights, without training. */
+#include <math.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -26,7 +27,14 @@ static int evaluate(struct session *s, const char *logits_path, struct eval_resu
             goto out;
         }
     }
-    if (loader_new(&lc, &loader, err) || trainer_evaluate(&exec, loader, logits, out, err)) {
+    if (loader_new(&lc, &loader, err) || trainer_evaluate(&exec, loader, NULL, logits, out, err)) {
+        goto out;
+    }
+    if (!isfinite(out->loss)) {
+        (void)!err_set(err, ERR_DIVERGED,
+                       "%s: the loss on %zu test images is %s: these weights come from a training "
+                       "that diverged, or from another network",
+                       s->cfg.model.init, n, isnan(out->loss) ? "not a number" : "infinite");
         goto out;
     }
     if (logits) {

@@ -4,7 +4,7 @@
  *   config.yaml         the resolved config of this job alone
  *   run.yaml            the record: what ran, on what, how it ended
  *   epochs.csv          a row per finished epoch; steps.csv on request
- *   model.safetensors   the weights after the last finished epoch
+ *   model.safetensors   the weights after the last finished epoch that did not diverge
  *   best.safetensors    the weights of the best epoch (highest test_top1) */
 #ifndef RUN_RUN_H
 #define RUN_RUN_H
@@ -32,12 +32,13 @@ struct run_events {
 };
 
 /* Trains one job into its folder (made new; with force over an old one). ERR_DIVERGED and
- * ERR_INTERRUPTED leave all files complete up to the last finished epoch. */
+ * ERR_INTERRUPTED leave all files complete up to the last finished epoch. ERR_UNEXPECTED: the run was
+ * to diverge and did not. */
 int run_train(const struct config *cfg, const struct job *job, int force,
               const struct run_events *events, struct err *err) MUST_USE;
 
 /* Test loss, top-1 and top-5 of model.init (required: ERR_CONFIG). logits_path: NULL, or where to
- * write the logits (n_test, classes) as .npy. */
+ * write the logits (n_test, classes) as .npy. ERR_DIVERGED if the loss is not finite. */
 int run_evaluate(const struct config *cfg, const struct job *job, const char *logits_path,
                  struct eval_result *out, struct err *err) MUST_USE;
 

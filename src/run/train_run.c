@@ -150,12 +150,31 @@ static int save_weights(struct writer *w, const char *path, size_t epoch, struct
     return weights_save(&s->graph, path, w->n_steps, meta, sizeof meta / sizeof *meta / 2, err);
 }
 
+/* The update behind the last finite training loss may have been the one too many. */
+static int check_update(const struct writer *w, const struct train_epoch_info *info,
+                        struct err *err)
+{
+    const int is_tested = !isnan(info->test_top1);
+    if (is_tested && !isfinite(info->test_loss)) {
+        return err_set(err, ERR_DIVERGED,
+                       "the test loss is not finite after step %zu (epoch %zu, lr %g): training "
+                       "diverged; try a smaller train.lr or train.warmup_epochs",
+                       w->n_steps, info->epoch, info->lr);
+    }
+    return weights_check(&w->session->graph, err)
+               ? err_add(err, "after step %zu (epoch %zu, lr %g)", w->n_steps, info->epoch,
+                         info->lr)
+               : 0;
+}
+
 static int on_epoch(void *ctx, const struct train_epoch_info *info, struct err *err)
 {
     struct writer *w = ctx;
     struct epoch_row row;
-    if ((info->is_best && save_weights(w, w->best_path, info->epoch, err)) ||
-        save_weights(w, w->weights_path, info->epoch, err)) {
+    struct err diverged = {0}; /* the epoch has its row, but its weights replace no good ones */
+    if (check_update(w, info, &diverged) == 0 &&
+        ((info->is_best && save_weights(w, w->best_path, info->epoch, err)) ||
+         save_weights(w, w->weights_path, info->epoch, err))) {
         return (int)err->code;
     }
     fill_row(w, info, &row);
@@ -169,14 +188,7 @@ static int on_epoch(void *ctx, const struct train_epoch_info *info, struct err *
     if (budget_watch(w->session, w->n_steps, err)) { /* saving and evaluating take memory too */
         return (int)err->code;
     }
-    /* The update behind the last finite training loss may have been the one too many. */
-    if (!isnan(info->test_top1) && !isfinite(info->test_loss)) {
-        return err_set(err, ERR_DIVERGED,
-                       "the test loss is not finite after step %zu (epoch %zu, lr %g): training "
-                       "diverged; try a smaller train.lr or train.warmup_epochs",
-                       w->n_steps, info->epoch, info->lr);
-    }
-    return 0;
+    return diverged.code ? err_set(err, diverged.code, "%s", diverged.msg) : 0;
 }
 
 static int should_stop(void *ctx)
@@ -264,7 +276,10 @@ static int train(struct writer *w, int force, struct err *err)
     }
     struct train_hooks hooks = {
         .ctx = w, .on_step = on_step, .on_epoch = on_epoch, .should_stop = should_stop};
-    (void)!trainer_run(&trainer, &hooks, err);
+    if (trainer_run(&trainer, &hooks, err) == 0 && strcmp(s->cfg.expect, "diverge") == 0) {
+        (void)!err_set(err, ERR_UNEXPECTED,
+                       "the config expects the run to diverge (expect: diverge), but it did not");
+    }
     (void)!close_csv(w->epochs, s->job.dir, "epochs.csv", err);
     (void)!close_csv(w->steps, s->job.dir, "steps.csv", err);
     w->epochs = w->steps = NULL;

@@ -94,6 +94,22 @@ static void shape_text(char *buf, size_t cap, const size_t *dims, size_t n)
     }
 }
 
+int weights_check(const struct graph *g, struct err *err)
+{
+    for (size_t i = 0; i < g->n_params; i++) {
+        const struct param *p = &g->params[i];
+        for (size_t j = 0; j < p->n; j++) {
+            if (!isfinite(p->w[j])) {
+                return err_set(err, ERR_DIVERGED,
+                               "a value of %s is %g: training diverged; try a smaller train.lr or "
+                               "train.warmup_epochs",
+                               p->name, (double)p->w[j]);
+            }
+        }
+    }
+    return 0;
+}
+
 /* One piece of a parameter: checked, and put where it belongs. */
 static int load_piece(struct param *p, const struct safetensors_entry *e, size_t first, size_t n,
                       const void *piece, struct err *err)

@@ -12,6 +12,9 @@
 int weights_save(const struct graph *g, const char *path, size_t steps, const char *const *meta,
                  size_t n_meta, struct err *err) MUST_USE;
 
+/* ERR_DIVERGED, with the tensor, if a number is not finite. */
+int weights_check(const struct graph *g, struct err *err) MUST_USE;
+
 /* Reads all of them; num_batches_tracked is ignored. ERR_MISSING, ERR_IO; ERR_FORMAT if the file
  * is damaged or does not fit the network: which tensor is missing, unexpected, of another shape, or
  * holds a value that is not finite. */

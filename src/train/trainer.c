@@ -85,8 +85,13 @@ void trainer_fini(struct trainer *t)
     *t = (struct trainer){0};
 }
 
-int trainer_evaluate(struct exec *exec, struct loader *loader, real *logits,
-                     struct eval_result *out, struct err *err)
+static int is_stopped(const struct train_hooks *hooks)
+{
+    return hooks && hooks->should_stop && hooks->should_stop(hooks->ctx);
+}
+
+int trainer_evaluate(struct exec *exec, struct loader *loader, const struct train_hooks *hooks,
+                     real *logits, struct eval_result *out, struct err *err)
 {
     struct tally tally = {0};
     struct batch batch;
@@ -100,6 +105,9 @@ int trainer_evaluate(struct exec *exec, struct loader *loader, real *logits,
         }
         if (batch.n == 0) {
             break;
+        }
+        if (is_stopped(hooks)) {
+            return err_set(err, ERR_INTERRUPTED, "interrupted after %zu test images", tally.n);
         }
         struct loss_result r;
         real *rows = logits ? logits + tally.n * classes : NULL;
@@ -215,7 +223,7 @@ static int train_step(struct trainer *t, const struct train_hooks *hooks, struct
                        "smaller train.lr or train.warmup_epochs",
                        isnan(loss) ? "not a number" : "infinite", t->step, es->epoch + 1, t->lr);
     }
-    if (hooks->should_stop && hooks->should_stop(hooks->ctx)) {
+    if (is_stopped(hooks)) {
         return err_set(err, ERR_INTERRUPTED, "interrupted after step %zu (epoch %zu)", t->step,
                        es->epoch + 1);
     }
@@ -269,13 +277,13 @@ static int finish_epoch(struct trainer *t, const struct train_hooks *hooks,
     };
     if (last || (es->epoch + 1) % t->cfg.eval_every == 0) {
         struct eval_result r;
-        if (trainer_evaluate(t->cfg.exec, t->test, NULL, &r, err)) {
-            return (int)err->code;
+        if (trainer_evaluate(t->cfg.exec, t->test, hooks, NULL, &r, err)) {
+            return err_add(err, "step %zu (end of epoch %zu)", t->step, es->epoch + 1);
         }
         info.test_loss = r.loss;
         info.test_top1 = r.top1;
         info.test_top5 = r.top5;
-        if (!t->best_seen || r.top1 > t->best_top1) {
+        if (isfinite(r.loss) && (!t->best_seen || r.top1 > t->best_top1)) {
             t->best_seen = info.is_best = 1;
             t->best_top1 = r.top1;
         }

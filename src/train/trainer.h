@@ -32,7 +32,8 @@ struct train_epoch_info {
     double lr;    /* of the last step */
     double train_loss, train_top1;
     double test_loss, test_top1, test_top5, best_top1;
-    int is_best; /* this epoch's test_top1 is the highest so far, and the first such */
+    int is_best; /* this epoch's test_top1 is the highest so far, and the first such; the test loss
+                    is finite */
     double epoch_s, data_wait_s, forward_s, backward_s, encode_s, decode_s, update_s, images_per_s;
     size_t saved_bytes;         /* of a full batch, or micro-batch; 0 if there was none */
     size_t spilled_bytes;       /* likewise */
@@ -45,7 +46,9 @@ struct train_hooks {
     /* Each may be NULL. A non-zero return ends the run with that code; err is then filled. */
     int (*on_step)(void *ctx, const struct train_step_info *info, struct err *err);
     int (*on_epoch)(void *ctx, const struct train_epoch_info *info, struct err *err);
-    int (*should_stop)(void *ctx); /* asked after every step: non-zero ends with ERR_INTERRUPTED */
+    int (*should_stop)(void *ctx); /* asked after every step and before every batch of a test:
+                                      non-zero ends with ERR_INTERRUPTED, and the test's epoch is
+                                      then not reported */
 };
 
 struct train_config {
@@ -85,9 +88,9 @@ struct eval_result {
     size_t n;
 };
 
-/* The whole split of `loader` in evaluation mode. logits [n_samples][classes] or NULL, rows in the
- * order of the split. */
-int trainer_evaluate(struct exec *exec, struct loader *loader, real *logits,
-                     struct eval_result *out, struct err *err) MUST_USE;
+/* The whole split of `loader` in evaluation mode. Of hooks (NULL: none) should_stop alone is used.
+ * logits [n_samples][classes] or NULL, rows in the order of the split. */
+int trainer_evaluate(struct exec *exec, struct loader *loader, const struct train_hooks *hooks,
+                     real *logits, struct eval_result *out, struct err *err) MUST_USE;
 
 #endif

@@ -7,6 +7,7 @@ division_run_tests = \
 	tests/cli/budget.sh \
 	tests/cli/accumulate.sh \
 	tests/cli/determinism.sh \
+	tests/cli/endings.sh \
 	tests/cli/errors.sh \
 	tests/cli/except.sh \
 	tests/cli/folders.sh \

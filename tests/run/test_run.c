@@ -415,7 +415,11 @@ START_TEST(foreign_weights_are_refused)
     load_fails(&five, path, "fc.weight is 10 x 64, the network's is 5 x 64");
     ck_assert(weights_save(&r32, path, 1, NULL, 0, &err) == 0);
     load_fails(&r20, path, "which the network does not know");
+    ck_assert(weights_check(&r20, &err) == 0);
     r20.params[3].w[0] = (real)(1e30 * 1e30);
+    ck_assert_int_eq(weights_check(&r20, &err), ERR_DIVERGED);
+    ck_assert_msg(strstr(err.msg, r20.params[3].name) && strstr(err.msg, "inf"), "%s", err.msg);
+    err = (struct err){0};
     ck_assert(weights_save(&r20, path, 1, NULL, 0, &err) == 0);
     load_fails(&r20, path, "element 0 is inf");
     graph_fini(&r20);
