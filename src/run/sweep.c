@@ -34,6 +34,13 @@ static char **job_argv(char *const *argv, char number[32])
     return out;
 }
 
+/* Is it one that asks a run to end? The job then says so itself, unless it had not yet set up its
+ * handlers. */
+static int is_request(int sig)
+{
+    return sig == SIGINT || sig == SIGTERM || sig == SIGHUP;
+}
+
 /* Waits for the job, handing signals on. Returns its exit status, 128 + signal if it was killed.
  * Looks every 50 ms: a signal that arrives just before a blocking wait would be missed. */
 static int wait_for(pid_t pid, int (*pending_signal)(void))
@@ -99,8 +106,9 @@ static const char *status_word(int status)
     switch (status) {
     case 0: return "done";
     case 5: return "diverged";
-    case 130:
-    case 143: return "interrupted";
+    case 128 + SIGHUP:
+    case 128 + SIGINT:
+    case 128 + SIGTERM: return "interrupted";
     default: return "failed";
     }
 }
@@ -131,6 +139,12 @@ int sweep_run(const struct config *cfg, const struct job_list *jobs,
         run_summary(cfg, &jobs->jobs[i], began, &rows[i]);
         snprintf(rows[i].status, sizeof rows[i].status, "%s", status_word(*status));
         *n_rows = i + 1;
+        const int sig_of_job = *status - 128;
+        if (sig_of_job > 0 && !is_request(sig_of_job)) {
+            return err_set(err, ERR_IO, "%s: its process was killed by signal %d%s",
+                           jobs->jobs[i].dir, sig_of_job,
+                           sig_of_job == SIGKILL ? " (was memory short?)" : "");
+        }
     }
     return 0;
 }

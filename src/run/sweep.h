@@ -19,7 +19,8 @@ struct sweep_options {
 };
 
 /* Runs all jobs in order and stops at the first that fails. rows [jobs->n] are filled for the jobs
- * that were started, *n_rows of them; *status is the first failing job's exit status, or 0. */
+ * that were started, *n_rows of them; *status is the first failing job's exit status, or 0. ERR_IO if a
+ * job's process was killed (its row is filled) or none could be started. */
 int sweep_run(const struct config *cfg, const struct job_list *jobs,
               const struct sweep_options *opt, struct summary_row *rows, size_t *n_rows,
               int *status, struct err *err) MUST_USE;

@@ -71,4 +71,48 @@ same 'its rows' 0 "$(column test/normal-seed0/epochs.csv epoch | grep -c .)"
 absent test/normal-seed0/model.safetensors
 clean
 
+# --- the jobs of a sweep ----------------------------------------------------------------------
+
+# sweep DIR: one that takes long begins; its number is in $pid.
+sweep() {
+    env --default-signal=HUP "$run" tiny.yaml --set output.dir="$1" --set train.epochs=1000 \
+        --policy normal --policy fixed >"$out" 2>"$err" </dev/null &
+    pid=$!
+    until_line "$1/normal-seed0/epochs.csv" '^1,tiny,normal,0,1,'
+}
+
+# child_of PID: its child.
+child_of() {
+    for stat in /proc/[0-9]*/stat; do
+        # Behind the name, in brackets: state and parent.
+        if read -r line 2>/dev/null <"$stat"; then
+            rest=${line##*) }
+            rest=${rest#* }
+            test "${rest%% *}" -ne "$1" || basename "${stat%/stat}"
+        fi
+    done
+}
+
+# ended STATUS WORD: that, and the table says so.
+ended() {
+    status=0
+    wait $pid || status=$?
+    same 'status of the sweep' "$1" "$status"
+    has "$out" "^normal .* $2 "
+    has_not "$out" '^fixed'
+}
+
+if env --default-signal=HUP true 2>/dev/null; then # under nohup it would be ignored
+    sweep hup
+    kill -s HUP $pid
+    ended 129 interrupted
+    same 'record of the job' interrupted "$(record hup/normal-seed0/run.yaml status)"
+
+    sweep kill
+    job=$(child_of $pid)
+    kill -s KILL "$job"
+    ended 1 failed
+    has "$err" '^division-run: kill/normal-seed0: its process was killed by signal 9 \(was mem'
+fi
+
 finish
