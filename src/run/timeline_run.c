@@ -105,48 +105,53 @@ static int open_out(struct file_out *out, const char *dir, const char *name, str
                : 0;
 }
 
-static int write_files(const struct run_list *runs, const char *dir, struct timeline_series *series,
-                       struct err *err)
+static int write_files(const struct run_list *runs, struct file_out *csv, struct file_out *script,
+                       struct timeline_series *series, struct err *err)
 {
-    struct file_out out = {0};
     char title[256] = "";
-    if (open_out(&out, dir, csv_name, err) || timeline_write_header(out.fp, err)) {
-        goto fail;
+    if (timeline_write_header(csv->fp, err)) {
+        return (int)err->code;
     }
     for (size_t i = 0; i < runs->n; i++) {
-        if (add_run(runs, i, out.fp, &series[i], title, sizeof title, err)) {
-            goto fail;
+        if (add_run(runs, i, csv->fp, &series[i], title, sizeof title, err)) {
+            return (int)err->code;
         }
     }
-    if (file_out_commit(&out, err) || open_out(&out, dir, script_name, err) ||
-        timeline_write_script(out.fp, csv_name, png_name, title, series, runs->n, err) ||
-        file_out_commit(&out, err)) {
-        goto fail;
+    return timeline_write_script(script->fp, csv_name, png_name, title, series, runs->n, err);
+}
+
+/* An old picture beside new data would lie; it goes when these are there. */
+static int remove_picture(const char *dir, struct err *err)
+{
+    char png[JOB_PATH + 32];
+    if (folder_path(png, sizeof png, dir, png_name, err)) {
+        return (int)err->code;
     }
-    return 0;
-fail:
-    file_out_discard(&out);
-    return err_add(err, "%s", dir);
+    return unlink(png) == 0 || errno == ENOENT
+               ? 0
+               : err_sys(err, ERR_IO, errno, "cannot replace %s", png);
 }
 
 int run_timeline(const struct run_list *runs, const char *dir, int *has_picture, struct err *err)
 {
-    char png[JOB_PATH + 32];
+    struct file_out csv = {0}, script = {0};
     struct timeline_series *series = mem_calloc(MEM_OTHER, runs->n, sizeof *series);
     if (!series) {
         return err_nomem(err, "the timeline", runs->n * sizeof *series);
     }
-    if (file_make_dirs(dir, err) || folder_path(png, sizeof png, dir, png_name, err)) {
+    if (file_make_dirs(dir, err)) {
         goto out;
     }
-    if (unlink(png) != 0 && errno != ENOENT) { /* an old picture beside new data would lie */
-        (void)!err_sys(err, ERR_IO, errno, "cannot replace %s", png);
-        goto out;
-    }
-    if (write_files(runs, dir, series, err) == 0) {
+    if (open_out(&csv, dir, csv_name, err) || open_out(&script, dir, script_name, err) ||
+        write_files(runs, &csv, &script, series, err)) {
+        (void)!err_add(err, "%s", dir);
+    } else if (remove_picture(dir, err) == 0 && file_out_commit(&csv, err) == 0 &&
+               file_out_commit(&script, err) == 0) {
         (void)!gnuplot_run(dir, script_name, has_picture, err);
     }
 out:
+    file_out_discard(&csv);
+    file_out_discard(&script);
     mem_free(series);
     return (int)err->code;
 }

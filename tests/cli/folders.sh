@@ -1,7 +1,7 @@
 #!/bin/sh
 # Whose a run's folder is: of one run at a time, however it is written, and of none that could not
 # begin.
-# shellcheck disable=SC2317 # functions that fails_with calls
+# shellcheck disable=SC2317,SC3045 # functions that fails_with calls; ulimit -n
 . "${top_srcdir:-.}/tests/cli/lib.sh"
 
 tiny tiny.yaml tiny

@@ -1,5 +1,6 @@
 #!/bin/sh
 # --timeline: a table of what is alive at every step, the same bytes as the plan's, and a picture.
+# shellcheck disable=SC2317 # functions that fails_with calls
 . "${top_srcdir:-.}/tests/cli/lib.sh"
 
 tiny net.yaml net
@@ -102,6 +103,17 @@ limited() {
     )
 }
 fails_with 1 'limited.*timeline\.csv.*too large' limited "$run" net.yaml --timeline limited
+# Nor does one that fails touch what is there.
+mkdir old
+for name in csv gp png; do
+    echo "$name of before" >old/timeline.$name
+done
+fails_with 1 'old.*timeline\.csv.*too large' limited "$run" net.yaml --timeline old
+fails_with 2 'train\.lr' "$run" net.yaml --timeline old --set train.lr=-1
+fails_with 2 'crop4' "$run" net.yaml --timeline old --set data.augment=crop5
+for name in csv gp png; do
+    same "the old $name" "$name of before" "$(cat old/timeline.$name)"
+done
 printf '#!/bin/sh\nkill -s XFSZ $$\n' >broken/gnuplot
 fails_with 1 'gnuplot cannot draw d/timeline\.gp' env PATH="$PWD/broken:/usr/bin:/bin" "$run" \
     net.yaml --timeline d
