@@ -250,7 +250,7 @@ int exec_train_part(struct exec *e, const struct exec_part *part, struct loss_re
     e->context.step = part->draw;
     e->pool_used = 0;
     e->vault.spilled_bytes = 0;
-    store_begin(e->cfg.store, part->draw);
+    store_begin(e->cfg.store, part->step);
     int image_kept = e->values[0].kept;
     if (image_kept) {
         vault_keep(&e->vault, STORE_PIECE_IMAGE, shape_bytes(&images->shape));
@@ -271,7 +271,7 @@ int exec_train(struct exec *e, const struct tensor *images, const uint32_t *labe
                struct loss_result *result, struct err *err)
 {
     struct exec_part whole = {
-        .images = images, .labels = labels, .n_batch = images->shape.n, .draw = step};
+        .images = images, .labels = labels, .n_batch = images->shape.n, .step = step, .draw = step};
     return exec_train_part(e, &whole, result, err);
 }
 

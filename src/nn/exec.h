@@ -38,6 +38,7 @@ struct exec_part {
     const struct tensor *images; /* (n, h, w, c), n <= batch_size */
     const uint32_t *labels;      /* [n] */
     size_t n_batch;              /* images of the whole batch: the loss is the mean over them */
+    uint64_t step;               /* of the run, from 0: which update of the weights it is for */
     uint64_t draw;               /* of the run's parts, from 0: which random numbers it gets */
 };
 

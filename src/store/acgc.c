@@ -9,7 +9,8 @@
  *   bits         1 + F, F = trunc(-log2(dx) + log2(max|x| + 1e-6) - 1), 1 to 15
  *   codes        to nearest, in units of max|x| + 1e-6 over 2^F (signed) or 2^(F + 1) (not); signed
  *                if one value of the map is negative, for all of it
- * dw, dy, dx, dgamma, gamma and invstd are means of the last 10 samples, one taken every 100 steps.
+ * dw, dy, dx, dgamma, gamma and invstd are means of the last 10 samples, one taken every 100 steps
+ * (of the step's first micro-batch where there are several).
  *
  * The published code is a simulation that stores nothing. Ours: the codes (its signed ones have a
  * bit more than it counts; these have as many as it counts); `bits` per value until the first sample

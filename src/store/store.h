@@ -162,7 +162,8 @@ struct store_policy {
     /* What shall happen to this map? Called once per map and batch size, before the first step. */
     void (*plan)(const struct store *s, const struct store_map *map, struct store_choice *choice);
 
-    /* May be NULL: a training step begins; the pool is empty. */
+    /* May be NULL: a training step, or one of its micro-batches, begins; the pool is empty. `step`
+     * counts updates of the weights: micro-batches of one have the same. */
     void (*begin)(struct store *s, uint64_t step);
 
     /* NULL for a policy that never answers STORE_ENCODE. encode returns the bytes it used, at most
@@ -241,7 +242,7 @@ struct store *store_for(struct store *s, const char *map_name);
 /* Codes that are made of the map in a step: with `shared_saves: off` one for every reader. */
 size_t store_n_codes(const struct store *s, const struct store_map *map);
 
-/* A training step begins: tells s and its rules' policies. */
+/* A training step, or one of its micro-batches, begins: tells s and its rules' policies. */
 void store_begin(struct store *s, uint64_t step);
 /* A training step is given up: likewise. */
 void store_cancel(struct store *s);

@@ -175,6 +175,7 @@ static int train_part(struct trainer *t, struct epoch_state *es, const struct ba
     struct exec_part part = {.images = &batch->x,
                              .labels = batch->labels,
                              .n_batch = batch->n_batch,
+                             .step = t->step,
                              .draw = (uint64_t)t->step * t->cfg.accumulate + number};
     t->is_first = batch->first == 0;
     t->is_last = batch->first + batch->n == batch->n_batch;

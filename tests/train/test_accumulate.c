@@ -57,15 +57,18 @@ struct training {
     double dropout;
 };
 
-/* A policy that keeps by reference and notes when steps begin. */
-static uint64_t draws[MAX_DRAWS];
+/* A policy that keeps by reference and notes, when a micro-batch begins, its step and the key of its
+ * random numbers. */
+static uint64_t draws[MAX_DRAWS], steps[MAX_DRAWS];
 static size_t n_draws;
+static const struct exec *running;
 
 static void note_begin(struct store *s, uint64_t step)
 {
     (void)s;
     ck_assert(n_draws < MAX_DRAWS);
-    draws[n_draws++] = step;
+    steps[n_draws] = step;
+    draws[n_draws++] = running->context.step;
 }
 
 static void note_plan(const struct store *s, const struct store_map *map, struct store_choice *c)
@@ -166,6 +169,7 @@ static struct outcome train(const struct training *t)
                                    .seed = 5,
                                    .poison = 1};
     ck_assert_msg(exec_init(&exec, &ec, &err) == 0, "%s", err.msg);
+    running = &exec;
     const struct train_config tc = {
         .exec = &exec,
         .train = data,
@@ -271,7 +275,7 @@ START_TEST(threads_change_no_bit)
 END_TEST
 
 /* No two micro-batches of a run get the same random numbers; whole batches get those of their
- * step. */
+ * step. A policy that counts steps counts updates. */
 START_TEST(random_numbers_differ_between_micro_batches)
 {
     struct training t = {.accumulate = 1, .n_threads = 1};
@@ -279,6 +283,7 @@ START_TEST(random_numbers_differ_between_micro_batches)
     ck_assert_uint_eq(n_draws, 3 * EPOCHS);
     for (size_t i = 0; i < n_draws; i++) {
         ck_assert_uint_eq(draws[i], i);
+        ck_assert_uint_eq(steps[i], i);
     }
     outcome_fini(&out);
     t.accumulate = 4;
@@ -286,6 +291,9 @@ START_TEST(random_numbers_differ_between_micro_batches)
     ck_assert_uint_eq(n_draws, (4 + 4 + 3) * EPOCHS);
     for (size_t i = 1; i < n_draws; i++) {
         ck_assert_uint_gt(draws[i], draws[i - 1]);
+    }
+    for (size_t i = 0; i < n_draws; i++) { /* 4, 4 and 3 in an epoch */
+        ck_assert_uint_eq(steps[i], i / 11 * 3 + i % 11 / 4);
     }
     outcome_fini(&out);
 }
