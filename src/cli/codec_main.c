@@ -25,17 +25,20 @@ static const char program[] = "division-codec";
 
 static const char usage[] =
     "usage: division-codec [options] IN.npy OUT.npy\n"
-    "Sends a float32 array (N, C, H, W) through a storage policy and back, and prints what that\n"
-    "costs and saves. (C, H, W) and (H, W) are one sample.\n"
+    "Sends an array of numbers (N, C, H, W) through a storage policy and back, and prints what\n"
+    "that costs and saves. (C, H, W) and (H, W) are one sample.\n"
     "\n"
-    "  --policy NAME      normal, fixed or division (default division)\n"
+    "  --policy NAME      normal, fixed, division, blpa, acgc, actnn or checkpoint (default\n"
+    "                     division); not swap\n"
     "  --block B          division: pixels per side of an averaged block, 1 to 64 (default 8)\n"
     "  --bits B           bits per code; fixed, division: 1, 2, 4 or 8 (default 2); blpa: 4 or 8\n"
-    "                     (default 4); acgc: 2 to 16 (default 8)\n"
+    "                     (default 4); acgc: 2 to 16 (default 8); actnn: 1 to 8, the average\n"
+    "                     (default 2)\n"
     "  --group G          fixed: values per range, map or a multiple of 128 (default map)\n"
     "  --keep PART        division: both, low (block means) or high (codes) (default both)\n"
-    "  --rounding HOW     fixed, division: stochastic or nearest (default stochastic)\n"
-    "  --compat WHAT      division: official, the arithmetic of the paper's code; or none\n"
+    "  --rounding HOW     fixed, division, actnn: stochastic or nearest (default stochastic)\n"
+    "  --compat WHAT      division, actnn, normal, checkpoint: official, the arithmetic of the\n"
+    "                     published code; or none\n"
     "  --seed N           of the random bits (default 0)\n"
     "  --threads N        0: one for every processor this process may use (default 0)\n"
     "  --isa NAME         auto, ref, base, avx2 or avx512 (default auto)\n"
@@ -336,7 +339,7 @@ out:
 /* --- the table -------------------------------------------------------------------------------- */
 
 struct errors {
-    double largest, mean, bias; /* of decoded - x */
+    double largest, mean, bias; /* of decoded - x; NaN without a value */
     double relative_l2, cosine; /* NaN where x (or decoded) is 0 */
     size_t n_bad;               /* values left out: not finite before or after */
 };
@@ -361,6 +364,7 @@ static struct errors compare(const struct tensor *x, const struct tensor *decode
         xy += a * b;
     }
     const double count = (double)(n - e.n_bad);
+    e.largest = count > 0 ? e.largest : (double)NAN;
     e.mean /= count;
     e.bias /= count;
     e.relative_l2 = sqrt(ee / xx);

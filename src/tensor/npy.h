@@ -16,7 +16,7 @@ struct npy {
     float *data; /* C order; mem_free; element count = product of dims (1 for zero dims) */
 };
 
-/* Reads '<f4' and '<f8' (narrowed), also '>f4'; Fortran order is refused by name.
+/* Reads f4, and f8 and integers (narrowed), in either byte order; Fortran order is refused by name.
  * ERR_MISSING, ERR_IO, ERR_FORMAT (with offset, expected and found), ERR_NOMEM. */
 int npy_read(const char *path, struct npy *out, struct err *err) MUST_USE;
 

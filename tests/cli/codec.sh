@@ -115,6 +115,11 @@ run 0 --policy fixed --group 256 a.npy out.npy
 test "$(value policy)" = fixed-g256 || fail "$(cat out)"
 run 0 nan.npy out.npy
 grep -q '^not finite  *64 values' out || fail "$(cat out)"
+npy bad.npy '1, 1, 1, 1' 1 nan
+run 0 bad.npy out.npy
+for line in 'max error' 'mean error' 'mean bias' 'relative L2' cosine; do
+    test "$(value "$line")" = - || fail "$line of no finite value: $(cat out)"
+done
 run 0 --help
 grep -q '^usage: division-codec' out || fail "$(cat out)"
 run 0 --version

@@ -61,4 +61,13 @@ test "$programs" -gt 0 || {
     echo "no programs found"
     status=1
 }
+
+# Every storage policy stands in the page and in the --help of the program that tries them out.
+for policy in $(sed -n 's/^X(\([a-z]*\))$/\1/p' "$srcdir/src/store/store.def"); do
+    if ! grep -q "^\.Cm $policy\>" "$srcdir/man/division-codec.1" ||
+        ! "$builddir/division-codec" --help | sed -n '/--policy/,/--block/p' | grep -q "\<$policy\>"; then
+        echo "division-codec: its manual or its --help lacks policy $policy"
+        status=1
+    fi
+done
 exit $status
