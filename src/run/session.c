@@ -22,7 +22,12 @@ static int parse_augment(struct session *s, struct err *err)
     const struct config_texts *names = &s->cfg.data.augment;
     for (size_t i = 0; i < names->n; i++) {
         int ok;
-        s->augment |= augment_find(names->item[i], &ok);
+        const unsigned flag = augment_find(names->item[i], &ok);
+        s->augment |= flag;
+        if (ok && flag == AUGMENT_NONE && names->n > 1) {
+            return err_set(err, ERR_CONFIG,
+                           "data.augment: none stands alone, found it in a list of %zu", names->n);
+        }
         if (!ok) {
             size_t n;
             const char *const *valid = augment_names(&n);

@@ -86,6 +86,7 @@ set_fails model.form=imagenet 2 'resnet20.*cifar'
 set_fails data.name=cifar11 2 'cifar11.*cifar10.*cifar100'
 set_fails 'data.augment=[crop5]' 2 'data\.augment.*crop5.*crop4.*flip'
 set_fails 'data.augment=[crop4,crop4_reflect]' 2 'exclude each other'
+set_fails 'data.augment=[crop4,none]' 2 'data\.augment: none stands alone.*list of 2'
 set_fails data.limit=-1 2 'data\.limit.*-1'
 fails_early 2 'nesterov.*momentum' tiny.yaml --set output.dir=o --set train.nesterov=true \
     --set train.momentum=0
