@@ -88,6 +88,13 @@ static int is_aligned(const void *workspace)
     return (uintptr_t)workspace % 64 == 0;
 }
 
+/* Who needs no workspace may have none; addresses are made of it all the same. */
+static void *or_nowhere(void *workspace)
+{
+    static real nowhere[64 / sizeof(real)] __attribute__((aligned(64)));
+    return workspace != NULL ? workspace : nowhere;
+}
+
 void conv2d_forward(const struct kernels *k, const struct conv_geom *g, const struct tensor *x,
                     const real *w, const real *b, struct tensor *y, void *workspace, int n_threads)
 {
@@ -97,7 +104,7 @@ void conv2d_forward(const struct kernels *k, const struct conv_geom *g, const st
     }
     choose(k, g, &x->shape, CONV_FORWARD)
         ->forward(&k->conv, g, &(struct conv_forward_args){.x = x, .w = w, .b = b, .y = y},
-                  workspace, n_threads);
+                  or_nowhere(workspace), n_threads);
 }
 
 void conv2d_backward_data(const struct kernels *k, const struct conv_geom *g,
@@ -112,7 +119,7 @@ void conv2d_backward_data(const struct kernels *k, const struct conv_geom *g,
         ->backward_data(
             &k->conv, g,
             &(struct conv_backward_data_args){.dy = dy, .w = w, .dx = dx, .accumulate = accumulate},
-            workspace, n_threads);
+            or_nowhere(workspace), n_threads);
 }
 
 void conv2d_backward_weight(const struct kernels *k, const struct conv_geom *g,
@@ -130,7 +137,7 @@ void conv2d_backward_weight(const struct kernels *k, const struct conv_geom *g,
     const struct conv_backward_weight_args args = {
         .x = x, .dy = dy, .group = group, .dw = dw, .db = db};
     choose(k, g, &x->shape, CONV_BACKWARD_WEIGHT)
-        ->backward_weight(&k->conv, g, &args, workspace, n_threads);
+        ->backward_weight(&k->conv, g, &args, or_nowhere(workspace), n_threads);
 }
 
 size_t conv2d_gradient_parts(const struct kernels *k, const struct conv_geom *g,

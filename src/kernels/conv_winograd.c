@@ -115,12 +115,12 @@ static void place_tile(const struct map_view *m, const struct tiling *g, size_t 
     }
     t->row = m->row;
     t->col = m->col;
-    if (t->col0 < t->col1) {
-        const size_t at = image * m->image + (size_t)(y + (ptrdiff_t)t->row0) * m->row +
-                          (size_t)(x + (ptrdiff_t)t->col0) * m->col + c0;
-        t->map = m->data ? m->data + at : NULL;
-        t->out = m->out ? m->out + at : NULL;
-    }
+    const size_t at = t->col0 < t->col1
+                          ? image * m->image + (size_t)(y + (ptrdiff_t)t->row0) * m->row +
+                                (size_t)(x + (ptrdiff_t)t->col0) * m->col + c0
+                          : 0; /* nothing of it lies in the map */
+    t->map = m->data ? m->data + at : NULL;
+    t->out = m->out ? m->out + at : NULL;
 }
 
 /* Elements between positions: an odd number of cache lines, so that the 36 stores of a vector do
