@@ -67,11 +67,15 @@ static int init_data(struct session *s, struct err *err)
                : 0;
 }
 
-/* The smallest part of a batch of n must do for batch-norm. */
+/* All parts of a batch of n must do for batch-norm: it may be the larger ones' last group that is too
+ * small. */
 static int check_micro_batches(const struct session *s, size_t n, struct err *err)
 {
-    size_t smallest = n / micro_batch_count(n, s->batch_size, s->accumulate);
-    return graph_check_batch(&s->graph, smallest, (size_t)s->cfg.train.bn_group, err);
+    const size_t count = micro_batch_count(n, s->batch_size, s->accumulate);
+    const size_t group = (size_t)s->cfg.train.bn_group;
+    return graph_check_batch(&s->graph, n / count, group, err)
+               ? (int)err->code
+               : graph_check_batch(&s->graph, micro_batch_largest(n, count), group, err);
 }
 
 int session_check_batch(const struct session *s, struct err *err)
@@ -277,7 +281,9 @@ int session_exec(struct session *s, int training, struct exec *exec, struct err 
                              .bn_group = (size_t)s->cfg.train.bn_group,
                              .seed = s->job.seed,
                              .label_smoothing = s->cfg.train.label_smoothing};
-    if (foresee(s, training, err) || graph_alloc_params(&s->graph, err) ||
+    /* Once more: some data sets tell only now how many images an epoch's last batch has. */
+    if ((training && session_check_batch(s, err)) || foresee(s, training, err) ||
+        graph_alloc_params(&s->graph, err) ||
         (s->memory.gradients && graph_alloc_gradients(&s->graph, err))) {
         return (int)err->code;
     }

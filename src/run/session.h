@@ -69,7 +69,8 @@ size_t session_eval_batch(const struct session *s);
 int session_open_data(struct session *s, struct err *err) MUST_USE;
 
 /* Parameters (drawn from the seed, or read from model.init), plans and arena. training = 0:
- * evaluation only. ERR_NOMEM if the run cannot fit into its budget or this machine's memory. */
+ * evaluation only. ERR_NOMEM if the run cannot fit into its budget or this machine's memory,
+ * ERR_CONFIG if the last batch of the opened data set does not do for batch-norm. */
 int session_exec(struct session *s, int training, struct exec *exec, struct err *err) MUST_USE;
 
 /* The trainer's settings from the config. */

@@ -94,5 +94,15 @@ absent bad
 fails_with 2 'train\.accumulate' "$run" tiny.yaml --set model.name=resnet18 --set data.size=8 \
     --set train.accumulate=16 --set output.dir=bad
 
+# 7 images are micro-batches of 4 and 3: in groups of 3 the fourth image is alone.
+one_pixel='--set data.size=1 --set data.augment=none --set data.limit=14 --set train.batch_size=7'
+# shellcheck disable=SC2086 # words
+fails_with 2 'a batch of 4 images leaves a batch-norm group with one value' "$run" tiny.yaml \
+    $one_pixel --set train.accumulate=2 --set train.bn_group=3 --set output.dir=bad
+# shellcheck disable=SC2086 # words
+works "$run" tiny.yaml $one_pixel --set train.accumulate=2 --set train.bn_group=2 \
+    --set data.limit=4 --set train.batch_size=4 --set output.dir=pairs
+absent bad
+
 clean
 finish

@@ -167,6 +167,10 @@ fails_early 2 'model\.classes' cifar.yaml --set data.name=idx --set data.path=id
 works "$run" cifar.yaml --set data.name=idx --set data.path=idx --set model.classes=10
 rm -rf o
 mkdir o
+# How many images its last batch has is known only when it is open.
+fails_early 2 'a batch of 1 images leaves a batch-norm group with one value' cifar.yaml \
+    --set data.name=idx --set data.path=idx --set model.classes=10 --set train.batch_size=15 \
+    --set model.name=resnet18 --set model.form=imagenet
 cp idx/train-images-idx3-ubyte.gz whole.gz
 head -c 30 whole.gz >idx/train-images-idx3-ubyte.gz
 idx_fails 'idx/train-images-idx3-ubyte\.gz'
