@@ -8,16 +8,22 @@
 #include "models/models.h"
 #include "store/store.h"
 
+/* " [block, bits]", or nothing. */
+static void list_settings(FILE *fp, const char *const *keys)
+{
+    for (const char *const *k = keys; k && *k; k++) {
+        fprintf(fp, "%s%s%s", k == keys ? " [" : ", ", *k, k[1] ? "" : "]");
+    }
+}
+
 static void list_policies(FILE *fp)
 {
     size_t n;
     const struct store_policy *const *p = store_policies(&n);
     for (size_t i = 0; i < n; i++) {
         fprintf(fp, "%-16s %s", p[i]->name, p[i]->summary);
-        for (const char *const *k = p[i]->keys; *k; k++) {
-            fprintf(fp, "%s%s", k == p[i]->keys ? " [" : ", ", *k);
-        }
-        fprintf(fp, "%s\n", p[i]->keys[0] ? "]" : "");
+        list_settings(fp, p[i]->keys);
+        fprintf(fp, "\n");
     }
 }
 
@@ -37,8 +43,10 @@ static void list_datasets(FILE *fp)
     size_t n;
     const struct dataset_type *const *d = dataset_types(&n);
     for (size_t i = 0; i < n; i++) {
-        fprintf(fp, "%-16s %s%s%s\n", d[i]->name, d[i]->summary,
+        fprintf(fp, "%-16s %s%s%s", d[i]->name, d[i]->summary,
                 d[i]->default_path[0] ? ", default path " : "", d[i]->default_path);
+        list_settings(fp, d[i]->keys);
+        fprintf(fp, "\n");
     }
 }
 

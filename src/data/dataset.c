@@ -57,19 +57,47 @@ static int type_get(const char *name, const struct dataset_type **type, struct e
     return rc;
 }
 
-int dataset_describe(const struct dataset_config *cfg, struct dataset_info *info, struct err *err)
+static int takes(const struct dataset_type *type, const char *key)
 {
-    const struct dataset_type *type;
-    int rc = type_get(cfg->name, &type, err);
+    for (const char *const *k = type->keys; k != NULL && *k != NULL; ++k) {
+        if (strcmp(*k, key) == 0) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* What the type does not take may still say what its images are like. */
+static int describe(const struct dataset_type *type, const struct dataset_config *cfg,
+                    struct dataset_info *info, struct err *err)
+{
+    struct dataset_info found = {0};
+    const int rc = type->describe(cfg, &found, err);
     if (rc != 0) {
         return rc;
     }
-    struct dataset_info found = {0};
-    rc = type->describe(cfg, &found, err);
-    if (rc == 0) {
-        *info = found;
+    const struct {
+        const char *key;
+        size_t asked, has;
+    } settings[] = {{"size", cfg->size, found.height}, {"channels", cfg->channels, found.channels}};
+    for (size_t i = 0; i < sizeof settings / sizeof settings[0]; ++i) {
+        if (settings[i].asked != 0 && settings[i].asked != settings[i].has &&
+            !takes(type, settings[i].key)) {
+            return err_set(err, ERR_CONFIG,
+                           "data.%s is %zu, but the data set %s has %zu and does not take it: "
+                           "leave it out or set it to 0",
+                           settings[i].key, settings[i].asked, type->name, settings[i].has);
+        }
     }
-    return rc;
+    *info = found;
+    return 0;
+}
+
+int dataset_describe(const struct dataset_config *cfg, struct dataset_info *info, struct err *err)
+{
+    const struct dataset_type *type;
+    const int rc = type_get(cfg->name, &type, err);
+    return rc != 0 ? rc : describe(type, cfg, info, err);
 }
 
 int dataset_open(const struct dataset_config *cfg, struct dataset **out, struct err *err)
@@ -84,7 +112,7 @@ int dataset_open(const struct dataset_config *cfg, struct dataset **out, struct 
         return err_nomem(err, "a data set", sizeof *ds);
     }
     ds->type = type;
-    rc = type->describe(cfg, &ds->info, err);
+    rc = describe(type, cfg, &ds->info, err);
     if (rc == 0) {
         rc = type->open(cfg, ds, err);
     }

@@ -21,8 +21,8 @@ struct dataset_config {
     size_t test_limit; /* the same for the test split */
     int allow_partial; /* fewer images than the original data set has are no error */
     uint64_t seed;     /* synthetic only */
-    size_t size;       /* synthetic only: height = width in pixels; 0: 32 */
-    size_t channels;   /* synthetic only; 0: 3 */
+    size_t size;       /* height = width in pixels; 0: the data set's own */
+    size_t channels;   /* 0: the data set's own */
     size_t classes;    /* synthetic (0: 10) and idx (0: the largest label + 1) only */
 };
 
@@ -42,6 +42,9 @@ struct dataset_type {
     const char *summary;      /* one line for --list datasets */
     const char *default_path; /* "" if none is needed */
     const char *how_to_get;   /* address or Debian package, for the error message */
+    /* Which of size and channels it can change ("size"), ended by NULL; NULL: its images are as they
+     * are. */
+    const char *const *keys;
     int (*describe)(const struct dataset_config *cfg, struct dataset_info *info, struct err *err);
     int (*open)(const struct dataset_config *cfg, struct dataset *ds, struct err *err);
     int (*read)(const struct dataset *ds, enum data_split split, size_t index, uint8_t *pixels,
@@ -64,8 +67,8 @@ const struct dataset_type *const *dataset_types(size_t *n);
 /* NULL if there is none of that name. */
 const struct dataset_type *dataset_find(const char *name);
 
-/* Fills info from the config alone. ERR_CONFIG for an unknown name (lists the valid ones) or a bad
- * size, ERR_RANGE for a limit above the original set's size (unless allow_partial). */
+/* Fills info from the config alone. ERR_CONFIG for an unknown name (lists the valid ones), a bad
+ * size, or other images than the data set has; ERR_RANGE for a limit above the original set's size (unless allow_partial). */
 int dataset_describe(const struct dataset_config *cfg, struct dataset_info *info, struct err *err)
     MUST_USE;
 

@@ -49,10 +49,9 @@ struct wave {
 
 static int check_range(const char *key, size_t value, size_t most, struct err *err)
 {
-    return value <= most
-               ? 0
-               : err_set(err, ERR_CONFIG, "data.%s is %zu, synthetic images allow 1 to %zu", key,
-                         value, most);
+    return value <= most ? 0
+                         : err_set(err, ERR_CONFIG, "%s is %zu, synthetic images allow 1 to %zu",
+                                   key, value, most);
 }
 
 static int synthetic_describe(const struct dataset_config *cfg, struct dataset_info *info,
@@ -68,11 +67,11 @@ static int synthetic_describe(const struct dataset_config *cfg, struct dataset_i
         .mean = {0.5f, 0.5f, 0.5f, 0.5f},
         .std = {0.2f, 0.2f, 0.2f, 0.2f},
     };
-    int rc = check_range("size", info->height, MAX_SIDE, err);
+    int rc = check_range("data.size", info->height, MAX_SIDE, err);
     if (rc == 0) {
-        rc = check_range("channels", info->channels, MAX_CHANNELS, err);
+        rc = check_range("data.channels", info->channels, MAX_CHANNELS, err);
     }
-    return rc != 0 ? rc : check_range("classes", info->classes, MAX_CLASSES, err);
+    return rc != 0 ? rc : check_range("model.classes", info->classes, MAX_CLASSES, err);
 }
 
 static int synthetic_open(const struct dataset_config *cfg, struct dataset *ds, struct err *err)
@@ -189,11 +188,14 @@ static void synthetic_close(struct dataset *ds)
     ds->priv = NULL;
 }
 
+static const char *const keys[] = {"size", "channels", NULL};
+
 const struct dataset_type dataset_synthetic = {
     .name = "synthetic",
     .summary = "made-up images of any size, channels and classes; needs no files",
     .default_path = "",
     .how_to_get = "nothing to get: it is computed",
+    .keys = keys,
     .describe = synthetic_describe,
     .open = synthetic_open,
     .read = synthetic_read,

@@ -62,9 +62,13 @@ static int init_data(struct session *s, struct err *err)
         .channels = (size_t)c->data.channels,
         .classes = (size_t)c->model.classes,
     };
-    return parse_augment(s, err) || dataset_describe(&s->data_config, &s->info, err)
-               ? (int)err->code
-               : 0;
+    if (parse_augment(s, err)) {
+        return (int)err->code;
+    }
+    if (dataset_describe(&s->data_config, &s->info, err)) {
+        return dataset_find(c->data.name) ? (int)err->code : err_add(err, "data.name");
+    }
+    return 0;
 }
 
 /* All parts of a batch of n must do for batch-norm: it may be the larger ones' last group that is too

@@ -213,6 +213,7 @@ lists policies normal fixed division
 lists models resnet18 resnet34 resnet50 resnet20 resnet32 resnet44 resnet56 resnet110 resnet164 \
     wrn-D-K wide_resnet50_2
 lists datasets cifar10 cifar100 fashion_mnist idx synthetic
+has "$out" '^synthetic .* \[size, channels\]$'
 # shellcheck disable=SC2046 # words
 lists keys $(sed -n 's/^X(\([a-z._]*\),.*/\1/p; s/^S(\([a-z]*\),.*/storage.\1/p' \
     "$srcdir/src/config/config.def")

@@ -108,7 +108,9 @@ START_TEST(test_synthetic_sizes)
     } bad[] = {
         {{.name = "synthetic", .size = 1025}, "data.size is 1025"},
         {{.name = "synthetic", .channels = 5}, "data.channels is 5"},
-        {{.name = "synthetic", .classes = 65537}, "65537"},
+        {{.name = "synthetic", .classes = 65537}, "model.classes is 65537"},
+        {{.name = "cifar10", .size = 64}, "data.size is 64, but the data set cifar10 has 32"},
+        {{.name = "idx", .path = ".", .channels = 3}, "data.channels is 3, but"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; ++i) {
         struct dataset *none = NULL;
@@ -116,6 +118,12 @@ START_TEST(test_synthetic_sizes)
         fixture_assert_failed(dataset_open(&bad[i].cfg, &none, &err), &err, ERR_CONFIG, bad[i].key,
                               NULL);
     }
+
+    /* The size that they have is no mistake. */
+    const struct dataset_config same = {.name = "cifar10", .size = 32, .channels = 3};
+    struct dataset_info info;
+    struct err err = {0};
+    ck_assert_msg(dataset_describe(&same, &info, &err) == 0, "%s", err.msg);
 }
 END_TEST
 
