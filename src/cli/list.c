@@ -62,7 +62,7 @@ static void list_keys(FILE *fp)
         fprintf(fp, "%-24s %-9s default %s", k[i].path, types[k[i].type],
                 k[i].fallback[0] ? k[i].fallback : "(empty)");
         if (k[i].max > k[i].min) {
-            fprintf(fp, ", %.10g to %.10g", k[i].min, k[i].max);
+            fprintf(fp, ", %.16g to %.16g", k[i].min, k[i].max);
         }
         if (k[i].choices) {
             fprintf(fp, ", one of %s", k[i].choices);

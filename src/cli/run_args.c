@@ -123,6 +123,10 @@ int run_args_parse(int argc, char **argv, struct run_args *a, struct err *err)
             }
             break;
         case OPT_FIT:
+            if (a->fit_batch || a->fit_policy) {
+                return err_set(err, ERR_CONFIG,
+                               "--fit: given twice; batch and policy exclude each other");
+            }
             a->fit_batch = strcmp(optarg, "batch") == 0;
             a->fit_policy = strcmp(optarg, "policy") == 0;
             if (!a->fit_batch && !a->fit_policy) {

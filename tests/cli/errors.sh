@@ -38,6 +38,7 @@ fails_with 2 'see division-run --help' "$run" --policy
 fails_with 2 'policies, models, datasets, keys' "$run" --list colours
 fails_early 2 'logits goes with --evaluate' tiny.yaml --set output.dir=o --logits l.npy
 fails_early 2 'exclude each other' tiny.yaml --plan --evaluate
+fails_early 2 'batch and policy exclude' tiny.yaml --plan --budget 1G --fit batch --fit policy
 fails_early 2 'model\.init' tiny.yaml --set output.dir=o --evaluate
 fails_early 2 'one policy and one seed, found 2 runs' tiny.yaml --set output.dir=o \
     --set model.init=x --policy normal --policy fixed --evaluate

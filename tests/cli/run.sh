@@ -217,6 +217,7 @@ has "$out" '^synthetic .* \[size, channels\]$'
 # shellcheck disable=SC2046 # words
 lists keys $(sed -n 's/^X(\([a-z._]*\),.*/\1/p; s/^S(\([a-z]*\),.*/storage.\1/p' \
     "$srcdir/src/config/config.def")
+has "$out" '^train\.max_steps .*, 0 to 9007199254740992$'
 
 works "$run" --version
 has "$out" "^division-run .*$(sed -n 's/^#define PACKAGE_VERSION "\(.*\)"/\1/p' "$builddir/config.h")"
