@@ -136,6 +136,9 @@ int config_parse(const char *name, const char *text, size_t size, struct config 
  * names that its runs have in the whole sweep. */
 int config_set(struct config *cfg, const char *assignment, struct err *err) MUST_USE;
 
+/* Is the key of that path one of the sweep's? */
+int config_sweeps(const struct config *cfg, const char *path);
+
 /* Puts value item[i] of the axis into its key. The values were checked when they were read, each by
  * itself: ERR_CONFIG only for a config that was put together by hand. */
 int config_set_axis(struct config *cfg, const struct config_axis *axis, size_t i, struct err *err)

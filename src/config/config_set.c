@@ -99,6 +99,18 @@ static int narrow_axis(struct config *cfg, const char *assignment, struct err *e
     return 0;
 }
 
+int config_sweeps(const struct config *cfg, const char *path)
+{
+    size_t n;
+    const struct config_key *keys = config_keys(&n);
+    for (size_t i = 0; i < cfg->n_sweep; i++) {
+        if (strcmp(keys[cfg->sweep[i].key].path, path) == 0) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
 int config_set_axis(struct config *cfg, const struct config_axis *axis, size_t i, struct err *err)
 {
     size_t n;

@@ -238,6 +238,7 @@ size_t session_eval_batch(const struct session *s)
 int session_open_data(struct session *s, struct err *err)
 {
     /* dataset_open reads strings of this session's own config, which outlives it. */
+    const size_t n_planned = s->info.n_train;
     if (dataset_open(&s->data_config, &s->dataset, err)) {
         return (int)err->code;
     }
@@ -245,6 +246,10 @@ int session_open_data(struct session *s, struct err *err)
     if (s->info.classes > s->graph.values[s->graph.output].shape.c) {
         return err_set(err, ERR_CONFIG, "model.classes: %zu, but the data set %s has %zu classes",
                        s->graph.values[s->graph.output].shape.c, s->cfg.data.name, s->info.classes);
+    }
+    /* A batch that was made to fit before the number of images was known. */
+    if (s->job.fit_batch && !n_planned && (budget_fit_batch(s, err) || plan_normal(s, err))) {
+        return (int)err->code;
     }
     return 0;
 }

@@ -65,7 +65,8 @@ int session_check_batch(const struct session *s, struct err *err) MUST_USE;
 /* Images of an evaluation batch: no more than there are, as far as that is known. */
 size_t session_eval_batch(const struct session *s);
 
-/* Opens and checks the data set; clips nothing: a batch larger than the set is ERR_CONFIG. */
+/* Opens and checks the data set, which may have the wrong number of classes: ERR_CONFIG. A batch that
+ * was made to fit is made so again if only now it is known how many images there are. */
 int session_open_data(struct session *s, struct err *err) MUST_USE;
 
 /* Parameters (drawn from the seed, or read from model.init), plans and arena. training = 0:

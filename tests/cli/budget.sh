@@ -73,9 +73,9 @@ dir=batch/normal-seed0
 same 'the batch that was advised' "$batch" "$(sed -n 's/^  batch_size: //p' $dir/config.yaml)"
 has "$err" "batch $batch is the largest that fits into 100\\.00 MiB"
 same 'budget in the record' $((100 * mib)) "$(record $dir/run.yaml budget_bytes)"
-# One image more, and the reserve of 4 MiB and 1 % would not be left. An image needs 1 to 2 MiB.
+# One image more, and the reserve of up to 6 MiB and 1 % would not be left. An image needs 1 to 2 MiB.
 test "$(expected $dir)" -le $((100 * mib)) || fail 'the plan is over the budget'
-test "$(expected $dir)" -ge $((92 * mib)) || fail "only $(expected $dir) bytes of 100 MiB are used"
+test "$(expected $dir)" -ge $((90 * mib)) || fail "only $(expected $dir) bytes of 100 MiB are used"
 
 # division fits more images into the same memory, no more than there are into much memory.
 works "$run" net.yaml --plan=csv --budget 100M --fit batch --policy division
@@ -84,6 +84,39 @@ test "$more" -gt $((2 * batch)) || fail "division fits $more images, normal $bat
 works "$run" net.yaml --plan=csv --budget 900G --fit batch --policy division
 same 'all images' 256 "$(column "$out" batch_size | head -n 1)"
 fails_with 4 'not even a batch of 1 fits into 5\.00 MiB' "$run" net.yaml --budget 5M --fit batch
+fails_with 2 'train\.accumulate: 8 parts .* only 4 training images' "$run" net.yaml --budget 900M \
+    --fit batch --set data.limit=4 --set train.accumulate=8
+
+# Nor what the machine does not have, nor what the key does not allow.
+works "$run" net.yaml --plan=csv --budget 900T --fit batch --policy normal \
+    --set data.limit=1000000000
+test "$(column "$out" batch_size | head -n 1)" -lt 1000000 || fail 'all memory of the machine'
+works "$run" net.yaml --plan=csv --budget 900T --fit batch --policy normal \
+    --set data.limit=1000000000 --set data.size=1 --set data.augment=none
+test "$(column "$out" batch_size | head -n 1)" -le 1048576 || fail 'a batch that cannot be asked for'
+
+# Images that are counted only when their files are open.
+mkdir idx
+for split in train t10k; do
+    { printf '\0\0\010\003\0\0\0\021\0\0\0\002\0\0\0\002' && head -c 68 /dev/zero; } \
+        >idx/$split-images-idx3-ubyte
+    { printf '\0\0\010\001\0\0\0\021' && head -c 17 /dev/zero; } >idx/$split-labels-idx1-ubyte
+done
+works "$run" net.yaml --budget 900M --fit batch --job 1 --set data.name=idx --set data.path=idx \
+    --set data.limit=0 --set data.test_limit=0 --set model.classes=10 --set output.dir=idx_out
+has idx_out/normal-seed0/config.yaml '^  batch_size: 17$'
+
+# Evaluation has another batch, and --fit does not go with it.
+weights=batch/normal-seed0/model.safetensors
+evaluated() {
+    fails_with 4 'the largest train\.eval_batch_size that fits is [0-9]+ \(now 256\)$' "$run" net.yaml \
+        --policy normal --evaluate --set model.init=$weights --set data.test_limit=512 --budget "$1" \
+        --set train.eval_batch_size=256
+}
+evaluated 20M
+batch=$(sed -n 's/.*eval_batch_size that fits is \([0-9]*\) .*/\1/p' "$err")
+works "$run" net.yaml --policy normal --evaluate --set model.init=$weights --set data.test_limit=512 \
+    --budget 20M --set train.eval_batch_size="$batch"
 
 # --- the least lossy policy -------------------------------------------------------------------
 
@@ -105,6 +138,13 @@ chosen $((tight - 4 * mib))
 test "$policy" != checkpoint || fail 'checkpoint is chosen where it does not fit'
 fails_with 4 'no policy fits into 5\.00 MiB: normal ' "$run" net.yaml --budget 5M --fit policy
 
+# Policies that a sweep cannot have are none to choose from.
+cp net.yaml bits.yaml
+echo 'sweep: {storage.bits: [4, 2]}' >>bits.yaml
+works "$run" bits.yaml --plan=csv --budget 900M --fit policy
+has "$err" 'policy [a-z]+ is the least lossy'
+same 'swept bits' '2 4' "$(column "$out" policy | uniq | sed 's/.*-b//; s/.*-Q//' | sort | paste -s -d' ' -)"
+
 watched $((tight - 4 * mib)) "$run" net.yaml --budget $((tight - 4 * mib)) --fit policy \
     --set output.dir=policy
 same 'status of --fit policy' 0 "$status"
@@ -113,19 +153,16 @@ same 'one line that says why' 1 "$(grep -c 'is the least lossy' "$err")"
 
 # --- while it runs ----------------------------------------------------------------------------
 
-# As little reserve as the plan leaves: below the budget to the end, or status 4 with its record.
+# As little reserve as the start asks for: below the budget to the end.
 for policy in normal division; do
     works "$run" net.yaml --policy $policy --set output.dir=first
     need=$(expected first/$policy-seed0)
-    for spare in 0 $((mib / 8)) $mib $((8 * mib)); do
-        watched $((need + spare)) "$run" net.yaml --policy $policy --budget $((need + spare)) \
-            --set output.dir=spare$spare
-        if test "$status" -eq 4 && grep -q 'after step' "$err"; then
-            has spare$spare/$policy-seed0/run.yaml '^status: failed$'
-            has spare$spare/$policy-seed0/run.yaml '^message: .*over the budget'
-        fi
-    done
-    same "$policy, with 8 MiB to spare" 0 "$status"
+    fails_with 4 'with its reserve, over the budget' "$run" net.yaml --policy $policy \
+        --budget $((need + mib)) --set output.dir=spare
+    absent spare/$policy-seed0
+    watched $((need + 5 * mib / 2)) "$run" net.yaml --policy $policy \
+        --budget $((need + 5 * mib / 2)) --set output.dir=spare
+    same "$policy, with 2.5 MiB to spare" 0 "$status"
 done
 
 # In a control group with that limit, where this user may make one.
