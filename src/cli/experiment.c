@@ -5,6 +5,7 @@
 
 #include "run/budget.h"
 #include "run/folder.h"
+#include "run/session.h"
 
 /* A job's own process has been told already why: by its parent. */
 static int fit_policy(const struct run_args *a, struct config *cfg, struct err *err)
@@ -73,14 +74,45 @@ int experiment_check_folders(const struct run_args *a, const struct experiment *
     return 0;
 }
 
-int experiment_check_budget(const struct run_args *a, const struct experiment *xs, struct err *err)
+/* Does `check` for --job's run, or for all runs but those that differ from one before in the seed
+ * alone. Errors name the config. */
+static int check_each(const struct run_args *a, const struct experiment *xs,
+                      int (*check)(const struct run_args *a, const struct config *cfg,
+                                   const struct job *job, struct err *err),
+                      struct err *err)
 {
-    for (size_t c = 0; a->budget_bytes && c < a->n_configs; c++) {
+    size_t number = 0;
+    for (size_t c = 0; c < a->n_configs; c++) {
         for (size_t i = 0; i < xs[c].jobs.n; i++) {
-            if (budget_check_job(&xs[c].cfg, &xs[c].jobs.jobs[i], err)) {
+            number++;
+            if ((a->job ? a->job == number : i % xs[c].cfg.seed.n == 0) &&
+                check(a, &xs[c].cfg, &xs[c].jobs.jobs[i], err)) {
                 return err_add(err, "%s", a->configs[c]);
             }
         }
     }
     return 0;
+}
+
+static int check_config(const struct run_args *a, const struct config *cfg, const struct job *job,
+                        struct err *err)
+{
+    return session_check(cfg, job, !a->evaluate, err);
+}
+
+int experiment_check_configs(const struct run_args *a, const struct experiment *xs, struct err *err)
+{
+    return check_each(a, xs, check_config, err);
+}
+
+static int check_budget(const struct run_args *a, const struct config *cfg, const struct job *job,
+                        struct err *err)
+{
+    (void)a;
+    return budget_check_job(cfg, job, err);
+}
+
+int experiment_check_budget(const struct run_args *a, const struct experiment *xs, struct err *err)
+{
+    return a->budget_bytes ? check_each(a, xs, check_budget, err) : 0;
 }

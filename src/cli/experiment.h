@@ -16,16 +16,19 @@ struct experiment {
 };
 
 /* Reads the config at path, puts the command line's values over it and lists its runs; --fit policy
- * is done here and said on stderr. *x is zero; job_list_fini frees its jobs. ERR_CONFIG, ERR_MEMORY,
- * ERR_NOMEM. */
+ * is done here and said on stderr. *x is zero; job_list_fini frees its jobs. ERR_CONFIG, ERR_NOMEM. */
 int experiment_load(const struct run_args *a, const char *path, struct experiment *x,
                     struct err *err) MUST_USE;
+
+/* What is wrong with any run's config, before anything starts: session_check. ERR_CONFIG and others. */
+int experiment_check_configs(const struct run_args *a, const struct experiment *xs, struct err *err)
+    MUST_USE;
 
 /* No two runs of all configs share a folder and, but for --force, none exists. ERR_CONFIG. */
 int experiment_check_folders(const struct run_args *a, const struct experiment *xs, struct err *err)
     MUST_USE;
 
-/* No run is over budget. ERR_MEMORY. */
+/* No run is over budget. ERR_NOMEM. */
 int experiment_check_budget(const struct run_args *a, const struct experiment *xs, struct err *err)
     MUST_USE;
 

@@ -192,6 +192,17 @@ static int train(const struct run_args *a, const struct experiment *xs, size_t n
     return n_jobs == 1 ? run_single(a, &xs[0]) : run_all(a, xs, n_jobs, argv);
 }
 
+/* --plan and --timeline; a budget that does not do is told behind them. */
+static int show(const struct run_args *a, const struct experiment *xs, size_t n_jobs,
+                struct err *err)
+{
+    if (a->timeline ? experiment_timeline(a, xs, n_jobs, err)
+                    : experiment_plan(a, xs, n_jobs, err)) {
+        return (int)err->code;
+    }
+    return a->fit_batch || a->fit_policy ? 0 : experiment_check_budget(a, xs, err);
+}
+
 static int run_experiments(const struct run_args *a, char **argv)
 {
     struct err err = {0};
@@ -211,14 +222,14 @@ static int run_experiments(const struct run_args *a, char **argv)
     if (a->job > n_jobs) {
         (void)!err_set(&err, ERR_CONFIG, "--job: there is no run %lu; the last one is %zu", a->job,
                        n_jobs);
-    } else if (a->timeline) {
-        (void)!experiment_timeline(a, xs, n_jobs, &err);
-    } else if (a->plan) {
-        (void)!experiment_plan(a, xs, n_jobs, &err);
     } else if (a->evaluate && n_jobs != 1) {
         (void)!err_set(&err, ERR_CONFIG,
                        "--evaluate takes one config with one policy and one seed, found %zu runs",
                        n_jobs);
+    } else if (experiment_check_configs(a, xs, &err)) {
+        goto out;
+    } else if (a->timeline || a->plan) {
+        (void)!show(a, xs, n_jobs, &err);
     } else if (a->evaluate) {
         (void)!evaluate(a, &xs[0], &err);
     } else {

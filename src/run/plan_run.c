@@ -6,7 +6,6 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "report/table.h"
-#include "run/budget.h"
 #include "run/plan_table.h"
 #include "run/run.h"
 
@@ -218,9 +217,6 @@ int run_plan_write(const struct config *cfg, const struct job *job, enum run_pla
     }
     if (!err->code && (fflush(fp) != 0 || ferror(fp))) {
         (void)!err_set(err, ERR_IO, "cannot write the plan");
-    }
-    if (!err->code && s.job.budget_bytes) {
-        (void)!budget_check(&s, &f, err);
     }
 out:
     plan_table_fini(&table);

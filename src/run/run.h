@@ -45,8 +45,7 @@ int run_evaluate(const struct config *cfg, const struct job *job, const char *lo
 enum run_plan_form { RUN_PLAN_TEXT, RUN_PLAN_CSV, RUN_PLAN_TABLE };
 
 /* Resolved config, network and memory of one job, as text; or the rows of plan.def, behind a header
- * if it is the first. Touches no data and allocates nothing that grows with the batch. ERR_NOMEM, behind the
- * plan, if it is over the job's budget. */
+ * if it is the first. Touches no data and allocates nothing that grows with the batch. */
 int run_plan_write(const struct config *cfg, const struct job *job, enum run_plan_form form,
                    int is_first, FILE *fp, struct err *err) MUST_USE;
 

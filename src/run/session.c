@@ -186,8 +186,9 @@ void session_set_batch(struct session *s, size_t batch)
                                                       : s->micro_batch_size;
 }
 
-int session_init(struct session *s, const struct config *cfg, const struct job *job,
-                 struct err *err)
+/* What a config means, checked; nothing is planned or measured yet. */
+static int open_parts(struct session *s, const struct config *cfg, const struct job *job,
+                      struct err *err)
 {
     *s = (struct session){.cfg = *cfg, .job = *job};
     s->n_threads = cfg->run.threads ? (int)cfg->run.threads : sys_n_cpus();
@@ -205,15 +206,41 @@ int session_init(struct session *s, const struct config *cfg, const struct job *
             "a larger train.batch_size",
             s->accumulate, s->batch_size, s->batch_size);
     }
-    if (kernels_fill(&s->kernels, cfg->kernels.isa, err) ||
-        kernels_set_algorithm(&s->kernels, cfg->kernels.algorithm, err) || wake_threads(s, err) ||
-        init_data(s, err) || init_graph(s, err) ||
-        job_open_store(cfg, job->storage, &s->kernels, s->n_threads, &s->store, err) ||
+    return kernels_fill(&s->kernels, cfg->kernels.isa, err) ||
+                   kernels_set_algorithm(&s->kernels, cfg->kernels.algorithm, err) ||
+                   init_data(s, err) || init_graph(s, err) ||
+                   job_open_store(cfg, job->storage, &s->kernels, s->n_threads, &s->store, err)
+               ? (int)err->code
+               : 0;
+}
+
+int session_init(struct session *s, const struct config *cfg, const struct job *job,
+                 struct err *err)
+{
+    if (open_parts(s, cfg, job, err) || wake_threads(s, err) ||
         (job->fit_batch && budget_fit_batch(s, err)) || plan_normal(s, err)) {
         session_fini(s);
         return (int)err->code;
     }
     return 0;
+}
+
+int session_check(const struct config *cfg, const struct job *job, int training, struct err *err)
+{
+    struct config own;
+    struct job single;
+    struct session s;
+    struct train_config tc;
+    struct forecast f;
+    job_config(cfg, job, &own, &single);
+    /* Which maps there are for exceptions is the plan's to say. */
+    if (open_parts(&s, &own, &single, err) == 0 && training &&
+        session_train_config(&s, NULL, &tc, err) == 0 && s.store.n_rules &&
+        forecast_make(&s, 1, &f, err) == 0) {
+        forecast_fini(&f);
+    }
+    session_fini(&s);
+    return (int)err->code;
 }
 
 void session_fini(struct session *s)

@@ -53,6 +53,12 @@ int session_init(struct session *s, const struct config *cfg, const struct job *
                  struct err *err) MUST_USE;
 void session_fini(struct session *s);
 
+/* Finds what session_init, and with training != 0 session_exec and session_train_config, would refuse
+ * in the config of a job from job_list_make, in a moment and without taking anything. The data, the
+ * weights of model.init and the memory are not looked at. */
+int session_check(const struct config *cfg, const struct job *job, int training, struct err *err)
+    MUST_USE;
+
 /* The plans' context: kernels, threads, batch-norm's groups. */
 struct layer_context session_context(const struct session *s);
 

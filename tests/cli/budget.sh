@@ -50,7 +50,11 @@ fails_with 4 'normal: this run needs .* over the budget of 100\.00 MiB; its larg
 absent runs
 batch=$(sed -n 's/.*largest batch that fits is \([0-9]*\) .*/\1/p' "$err")
 fails_with 4 'over the budget' "$run" net.yaml --budget 100M --plan
-has "$out" '^  expected process peak ' # the plan itself is printed
+same 'the plans are printed all the same' 2 "$(grep -c '^  expected process peak ' "$out")"
+fails_with 4 'net\.yaml: .*over the budget' "$run" net.yaml --budget 100M --plan=table
+same 'and their table' 'normal division' "$(awk 'NR > 2 { print $1 }' "$out" | paste -s -d' ' -)"
+fails_with 4 'over the budget' "$run" net.yaml --budget 100M --timeline timeline
+exists timeline/timeline.csv
 
 # In a sweep, before anything starts: normal would fit, but a later run does not.
 cp net.yaml grows.yaml

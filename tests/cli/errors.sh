@@ -72,6 +72,21 @@ config_fails 'name: x\n---\nname: y\n' 2 'bad\.yaml.*document'
 head -c 2000000 /dev/zero | tr '\0' '#' >bad.yaml
 fails_early 2 'bad\.yaml.*1 MiB' bad.yaml
 
+# What is wrong with any of several configs is found before the first of them runs.
+tiny later.yaml later
+sed 's/resnet20/resnet999/' later.yaml >bad.yaml
+echo 'storage: {policy: fixed}' >>bad.yaml
+fails_early 2 'bad\.yaml: model\.name: .*resnet999' tiny.yaml bad.yaml --set output.dir=o
+sed 's/synthetic/mnist/' later.yaml >bad.yaml
+echo 'storage: {policy: fixed}' >>bad.yaml
+fails_early 2 'bad\.yaml: data\.name: .*mnist' tiny.yaml bad.yaml --set output.dir=o --plan=table
+cp later.yaml bad.yaml
+echo 'storage: {policy: fixed, except: [{match: none, policy: normal}]}' >>bad.yaml
+fails_early 2 'bad\.yaml: storage\.except "none"' tiny.yaml bad.yaml --set output.dir=o
+sed 's/batch_size: 16/batch_size: 16, nesterov: true, momentum: 0/' later.yaml >bad.yaml
+echo 'storage: {policy: fixed}' >>bad.yaml
+fails_early 2 'bad\.yaml: train\.nesterov' tiny.yaml bad.yaml --set output.dir=o
+
 # --- values -----------------------------------------------------------------------------------
 
 set_fails train.epochs=-1 2 'train\.epochs.*-1.*from 1 '
