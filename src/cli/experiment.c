@@ -7,16 +7,17 @@
 #include "run/folder.h"
 #include "run/session.h"
 
-/* A job's own process has been told already why: by its parent. */
-static int fit_policy(const struct run_args *a, struct config *cfg, struct err *err)
+static int fit_policy(const struct run_args *a, struct experiment *x, struct err *err)
 {
-    char why[1024];
-    if (budget_fit_policy(cfg, a->budget_bytes, why, sizeof why, err)) {
+    struct budget_choice choice;
+    if (a->fitted) {
+        return config_set_policy(&x->cfg, a->fitted, 0, err);
+    }
+    if (budget_fit_policy(&x->cfg, a->budget_bytes, &choice, err)) {
         return (int)err->code;
     }
-    if (!a->job) {
-        fprintf(stderr, "%s: %s\n", run_program, why);
-    }
+    memcpy(x->policy, choice.policy, sizeof x->policy);
+    fprintf(stderr, "%s: %s\n", run_program, choice.why);
     return 0;
 }
 
@@ -39,7 +40,11 @@ int experiment_load(const struct run_args *a, const char *path, struct experimen
             return (int)err->code;
         }
     }
-    if (a->fit_policy && fit_policy(a, &x->cfg, err)) {
+    if (a->fit_batch && config_sweeps(&x->cfg, "train.batch_size")) {
+        return err_set(err, ERR_CONFIG, "%s: --fit batch: the config sweeps over train.batch_size",
+                       path);
+    }
+    if (a->fit_policy && fit_policy(a, x, err)) {
         return err_add(err, "%s", path);
     }
     if (job_list_make(&x->cfg, &x->jobs, err)) {
@@ -48,6 +53,7 @@ int experiment_load(const struct run_args *a, const char *path, struct experimen
     for (size_t i = 0; i < x->jobs.n; i++) {
         x->jobs.jobs[i].budget_bytes = a->budget_bytes;
         x->jobs.jobs[i].fit_batch = a->fit_batch;
+        x->jobs.jobs[i].batch = a->fitted_batch;
     }
     return 0;
 }
@@ -78,7 +84,7 @@ int experiment_check_folders(const struct run_args *a, const struct experiment *
  * alone. Errors name the config. */
 static int check_each(const struct run_args *a, const struct experiment *xs,
                       int (*check)(const struct run_args *a, const struct config *cfg,
-                                   const struct job *job, struct err *err),
+                                   struct job *job, struct err *err),
                       struct err *err)
 {
     size_t number = 0;
@@ -94,7 +100,7 @@ static int check_each(const struct run_args *a, const struct experiment *xs,
     return 0;
 }
 
-static int check_config(const struct run_args *a, const struct config *cfg, const struct job *job,
+static int check_config(const struct run_args *a, const struct config *cfg, struct job *job,
                         struct err *err)
 {
     return session_check(cfg, job, !a->evaluate, err);
@@ -105,11 +111,17 @@ int experiment_check_configs(const struct run_args *a, const struct experiment *
     return check_each(a, xs, check_config, err);
 }
 
-static int check_budget(const struct run_args *a, const struct config *cfg, const struct job *job,
+static int check_budget(const struct run_args *a, const struct config *cfg, struct job *job,
                         struct err *err)
 {
-    (void)a;
-    return budget_check_job(cfg, job, err);
+    size_t batch;
+    if (budget_check_job(cfg, job, &batch, err)) {
+        return (int)err->code;
+    }
+    for (size_t i = 0; a->fit_batch && !a->job && i < cfg->seed.n; i++) {
+        job[i].batch = batch; /* seeds stand in a row */
+    }
+    return 0;
 }
 
 int experiment_check_budget(const struct run_args *a, const struct experiment *xs, struct err *err)

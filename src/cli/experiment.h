@@ -13,14 +13,17 @@
 struct experiment {
     struct config cfg;
     struct job_list jobs;
+    char policy[64]; /* what --fit policy chose, as after --policy; "": nothing */
 };
 
 /* Reads the config at path, puts the command line's values over it and lists its runs; --fit policy
- * is done here and said on stderr. *x is zero; job_list_fini frees its jobs. ERR_CONFIG, ERR_NOMEM. */
+ * is done here and said on stderr, or is what --fitted says. *x is zero; job_list_fini frees its
+ * jobs. ERR_CONFIG, ERR_NOMEM. */
 int experiment_load(const struct run_args *a, const char *path, struct experiment *x,
                     struct err *err) MUST_USE;
 
-/* What is wrong with any run's config, before anything starts: session_check. ERR_CONFIG and others. */
+/* What is wrong with any run's config, before anything starts: session_check. ERR_CONFIG and
+ * others. */
 int experiment_check_configs(const struct run_args *a, const struct experiment *xs, struct err *err)
     MUST_USE;
 
@@ -28,7 +31,7 @@ int experiment_check_configs(const struct run_args *a, const struct experiment *
 int experiment_check_folders(const struct run_args *a, const struct experiment *xs, struct err *err)
     MUST_USE;
 
-/* No run is over budget. ERR_NOMEM. */
+/* No run is over budget; with --fit batch each has got its batch, seeds the same. ERR_NOMEM. */
 int experiment_check_budget(const struct run_args *a, const struct experiment *xs, struct err *err)
     MUST_USE;
 

@@ -26,6 +26,8 @@ const char run_usage[] =
     "  --fit WHAT                     with --budget: run the largest batch, or the least lossy "
     "policy,\n"
     "                                 that fits (WHAT: batch or policy)\n"
+    "  --fitted CHOICE                with --fit and --job: the policy or batch that was chosen "
+    "before\n"
     "  --evaluate                     test the weights of model.init instead of training\n"
     "  --logits FILE.npy              with --evaluate: write the test images' logits\n"
     "  --force                        overwrite the folders of earlier runs\n"
@@ -56,6 +58,7 @@ int run_args_parse(int argc, char **argv, struct run_args *a, struct err *err)
         OPT_TIMELINE,
         OPT_BUDGET,
         OPT_FIT,
+        OPT_FITTED,
         OPT_EVALUATE,
         OPT_LOGITS,
         OPT_FORCE,
@@ -71,6 +74,7 @@ int run_args_parse(int argc, char **argv, struct run_args *a, struct err *err)
         {"timeline", required_argument, NULL, OPT_TIMELINE},
         {"budget", required_argument, NULL, OPT_BUDGET},
         {"fit", required_argument, NULL, OPT_FIT},
+        {"fitted", required_argument, NULL, OPT_FITTED},
         {"evaluate", no_argument, NULL, OPT_EVALUATE},
         {"logits", required_argument, NULL, OPT_LOGITS},
         {"force", no_argument, NULL, OPT_FORCE},
@@ -133,6 +137,7 @@ int run_args_parse(int argc, char **argv, struct run_args *a, struct err *err)
                 return err_set(err, ERR_CONFIG, "--fit: \"%s\"; it is batch or policy", optarg);
             }
             break;
+        case OPT_FITTED: a->fitted = optarg; break;
         case OPT_EVALUATE: a->evaluate = 1; break;
         case OPT_LOGITS: a->logits = optarg; break;
         case OPT_FORCE: a->force = 1; break;
@@ -148,7 +153,26 @@ int run_args_parse(int argc, char **argv, struct run_args *a, struct err *err)
     return 0;
 }
 
-int run_args_check(const struct run_args *a, struct err *err)
+/* --fitted goes with what --fit and --job say; a batch is a number. */
+static int check_fitted(struct run_args *a, struct err *err)
+{
+    char *end;
+    if (!a->fitted) {
+        return 0;
+    }
+    if (!a->job || !(a->fit_batch || a->fit_policy)) {
+        return err_set(err, ERR_CONFIG, "--fitted goes with --fit and --job");
+    }
+    if (a->fit_batch) {
+        a->fitted_batch = strtoul(a->fitted, &end, 10);
+        if (a->fitted[0] < '0' || a->fitted[0] > '9' || *end || a->fitted_batch == 0) {
+            return err_set(err, ERR_CONFIG, "--fitted: \"%s\" is not a number from 1", a->fitted);
+        }
+    }
+    return 0;
+}
+
+int run_args_check(struct run_args *a, struct err *err)
 {
     if (a->n_configs == 0) {
         return err_set(err, ERR_CONFIG,
@@ -160,6 +184,9 @@ int run_args_check(const struct run_args *a, struct err *err)
     }
     if ((a->fit_batch || a->fit_policy) && (!a->budget_bytes || a->evaluate)) {
         return err_set(err, ERR_CONFIG, "--fit goes with --budget, and with training or --plan");
+    }
+    if (check_fitted(a, err)) {
+        return (int)err->code;
     }
     if (a->timeline && (a->plan || a->evaluate)) {
         return err_set(err, ERR_CONFIG, "--timeline excludes --plan and --evaluate");

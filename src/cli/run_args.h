@@ -17,12 +17,13 @@ enum { RUN_MAX_SETS = 64 };
 struct run_args {
     const char *policies[CONFIG_LIST], *sets[RUN_MAX_SETS];
     size_t n_policies, n_sets;
-    const char *list, *logits, *timeline;
+    const char *list, *logits, *timeline, *fitted;
     unsigned long job; /* from 1; 0: all */
     int plan, evaluate, force, help, version;
     enum run_plan_form plan_form;
     size_t budget_bytes; /* 0: any */
     int fit_batch, fit_policy;
+    size_t fitted_batch; /* 0: none */
     char *const *configs;
     size_t n_configs;
 };
@@ -32,6 +33,6 @@ struct run_args {
 int run_args_parse(int argc, char **argv, struct run_args *a, struct err *err) MUST_USE;
 
 /* The options as a whole, for a command line that is to run something. ERR_CONFIG. */
-int run_args_check(const struct run_args *a, struct err *err) MUST_USE;
+int run_args_check(struct run_args *a, struct err *err) MUST_USE;
 
 #endif

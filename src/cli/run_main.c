@@ -144,8 +144,11 @@ static int run_all(const struct run_args *a, const struct experiment *xs, size_t
         return err_nomem(&err, "the table of runs", n_jobs * sizeof *rows);
     }
     for (size_t c = 0; c < a->n_configs && status == 0; c++) {
-        struct sweep_options opt = {
-            .argv = argv, .first_number = done + 1, .pending_signal = pending_signal};
+        struct sweep_options opt = {.argv = argv,
+                                    .n_options = (size_t)(a->configs - argv),
+                                    .config = a->configs[c],
+                                    .policy = xs[c].policy,
+                                    .pending_signal = pending_signal};
         size_t n = 0;
         if (sweep_run(&xs[c].cfg, &xs[c].jobs, &opt, rows + done, &n, &status, &err)) {
             cli_error(run_program, &err);

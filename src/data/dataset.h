@@ -42,8 +42,7 @@ struct dataset_type {
     const char *summary;      /* one line for --list datasets */
     const char *default_path; /* "" if none is needed */
     const char *how_to_get;   /* address or Debian package, for the error message */
-    /* Which of size and channels it can change ("size"), ended by NULL; NULL: its images are as they
-     * are. */
+    /* Which of "size" and "channels" it can change, ended by NULL; NULL: none. */
     const char *const *keys;
     int (*describe)(const struct dataset_config *cfg, struct dataset_info *info, struct err *err);
     int (*open)(const struct dataset_config *cfg, struct dataset *ds, struct err *err);
@@ -68,7 +67,8 @@ const struct dataset_type *const *dataset_types(size_t *n);
 const struct dataset_type *dataset_find(const char *name);
 
 /* Fills info from the config alone. ERR_CONFIG for an unknown name (lists the valid ones), a bad
- * size, or other images than the data set has; ERR_RANGE for a limit above the original set's size (unless allow_partial). */
+ * size, or other images than the data set has; ERR_RANGE for a limit above the original set's size
+ * (unless allow_partial). */
 int dataset_describe(const struct dataset_config *cfg, struct dataset_info *info, struct err *err)
     MUST_USE;
 

@@ -15,8 +15,8 @@ static size_t with_reserve(const struct session_memory *m)
 }
 
 /* What is chosen keeps 1 % more, and the base that is measured, which differs by some 100 KiB from
- * process to process, is rounded up: two of them shall not choose differently, and what one has chosen
- * shall fit in the other. */
+ * process to process, is rounded up: two of them shall not choose differently, and what one has
+ * chosen shall fit in the other. */
 static size_t with_room(const struct session_memory *m)
 {
     const size_t grain = (size_t)4 << 20;
@@ -101,7 +101,7 @@ static size_t most_images(const struct session *s)
 int budget_fit_batch(struct session *s, struct err *err)
 {
     const size_t limit = most_images(s);
-    size_t batch;
+    size_t batch = s->job.batch;
     if (limit < s->accumulate) {
         return err_set(err, ERR_CONFIG,
                        "train.accumulate: %zu parts of a batch, but there are only %zu training "
@@ -109,7 +109,7 @@ int budget_fit_batch(struct session *s, struct err *err)
                        s->accumulate, limit);
     }
     s->job.budget_bytes = available(s->job.budget_bytes);
-    if (largest_batch(s, 1, limit, &batch, err)) {
+    if (batch == 0 && largest_batch(s, 1, limit, &batch, err)) {
         return (int)err->code;
     }
     if (batch == 0) {
@@ -223,7 +223,8 @@ int budget_check(struct session *s, const struct forecast *f, struct err *err)
         s->job.label, str_bytes(a, (double)need), str_bytes(b, (double)budget), largest, advice);
 }
 
-int budget_check_job(const struct config *cfg, const struct job *job, struct err *err)
+int budget_check_job(const struct config *cfg, const struct job *job, size_t *batch,
+                     struct err *err)
 {
     struct config own;
     struct job single;
@@ -233,6 +234,7 @@ int budget_check_job(const struct config *cfg, const struct job *job, struct err
     if (session_init(&s, &own, &single, err)) {
         return (int)err->code;
     }
+    *batch = s.batch_size;
     if (forecast_make(&s, 1, &f, err) == 0) {
         (void)!budget_check(&s, &f, err);
         forecast_fini(&f);
@@ -359,8 +361,8 @@ static int most_needed(const struct config *cfg, const struct job_list *jobs, si
     return (int)err->code;
 }
 
-/* The same under that policy. *refused is set, and *bytes is 0, if the policy cannot be: it does not
- * take a setting that the config sweeps over. */
+/* The same under that policy. *refused is set, and *bytes is 0, if the policy cannot be: it does
+ * not take a setting that the config sweeps over. */
 static int candidate_need(struct config *cfg, const char *spec, size_t *bytes, struct err *refused,
                           struct err *err)
 {
@@ -379,7 +381,7 @@ static int candidate_need(struct config *cfg, const char *spec, size_t *bytes, s
     return (int)err->code;
 }
 
-int budget_fit_policy(struct config *cfg, size_t budget_bytes, char *why, size_t why_cap,
+int budget_fit_policy(struct config *cfg, size_t budget_bytes, struct budget_choice *choice,
                       struct err *err)
 {
     struct candidate list[MAX_CANDIDATES];
@@ -399,10 +401,11 @@ int budget_fit_policy(struct config *cfg, size_t budget_bytes, char *why, size_t
             continue;
         }
         if (need <= budget_bytes) {
-            (void)snprintf(why, why_cap,
+            memcpy(choice->policy, list[i].spec, sizeof choice->policy);
+            (void)snprintf(choice->why, sizeof choice->why,
                            "%s: policy %s is the least lossy that fits into %s (%s with a "
                            "reserve)%s%s",
-                           cfg->name, list[i].spec, budget, str_bytes(text, (double)need),
+                           cfg->name, choice->policy, budget, str_bytes(text, (double)need),
                            left_out.len ? "; too large: " : "", left_out.len ? left_out.s : "");
             *cfg = trial;
             str_fini(&left_out);

@@ -21,6 +21,7 @@ struct job {
     char dir[JOB_PATH];
     size_t budget_bytes; /* the process may take so much memory; 0: any */
     int fit_batch;       /* run the largest batch that fits into it */
+    size_t batch;        /* that batch, if it has been chosen already; 0: not yet */
 };
 
 struct job_list {

@@ -71,8 +71,8 @@ static int init_data(struct session *s, struct err *err)
     return 0;
 }
 
-/* All parts of a batch of n must do for batch-norm: it may be the larger ones' last group that is too
- * small. */
+/* All parts of a batch of n must do for batch-norm: it may be the larger ones' last group that is
+ * too small. */
 static int check_micro_batches(const struct session *s, size_t n, struct err *err)
 {
     const size_t count = micro_batch_count(n, s->batch_size, s->accumulate);
@@ -275,8 +275,9 @@ int session_open_data(struct session *s, struct err *err)
                        s->graph.values[s->graph.output].shape.c, s->cfg.data.name, s->info.classes);
     }
     /* A batch that was made to fit before the number of images was known. */
-    if (s->job.fit_batch && !n_planned && (budget_fit_batch(s, err) || plan_normal(s, err))) {
-        return (int)err->code;
+    if (s->job.fit_batch && !n_planned) {
+        s->job.batch = 0;
+        return budget_fit_batch(s, err) || plan_normal(s, err) ? (int)err->code : 0;
     }
     return 0;
 }

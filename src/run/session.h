@@ -53,9 +53,9 @@ int session_init(struct session *s, const struct config *cfg, const struct job *
                  struct err *err) MUST_USE;
 void session_fini(struct session *s);
 
-/* Finds what session_init, and with training != 0 session_exec and session_train_config, would refuse
- * in the config of a job from job_list_make, in a moment and without taking anything. The data, the
- * weights of model.init and the memory are not looked at. */
+/* Finds what session_init, and with training != 0 session_exec and session_train_config, would
+ * refuse in the config of a job from job_list_make, in a moment and without taking anything. The
+ * data, the weights of model.init and the memory are not looked at. */
 int session_check(const struct config *cfg, const struct job *job, int training, struct err *err)
     MUST_USE;
 
@@ -71,8 +71,8 @@ int session_check_batch(const struct session *s, struct err *err) MUST_USE;
 /* Images of an evaluation batch: no more than there are, as far as that is known. */
 size_t session_eval_batch(const struct session *s);
 
-/* Opens and checks the data set, which may have the wrong number of classes: ERR_CONFIG. A batch that
- * was made to fit is made so again if only now it is known how many images there are. */
+/* Opens and checks the data set, which may have the wrong number of classes: ERR_CONFIG. A batch
+ * that was made to fit is made so again if only now it is known how many images there are. */
 int session_open_data(struct session *s, struct err *err) MUST_USE;
 
 /* Parameters (drawn from the seed, or read from model.init), plans and arena. training = 0:

@@ -11,26 +11,42 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "base/str.h"
 #include "run/folder.h"
 #include "run/run.h"
 
 static const char self[] = "/proc/self/exe";
 
-/* argv with "--job N" behind the program's name. */
-static char **job_argv(char *const *argv, char number[32])
+/* Texts of the arguments. */
+struct job_texts {
+    char number[32], fitted[64];
+};
+
+/* "--job N [--fitted CHOICE] OPTIONS... CONFIG". */
+static char **job_argv(const struct sweep_options *opt, const struct job *job, size_t number,
+                       struct job_texts *texts)
 {
+    static char job_option[] = "--job", fitted_option[] = "--fitted";
+    char **out = mem_calloc(MEM_OTHER, opt->n_options + 6, sizeof *out);
     size_t n = 0;
-    while (argv[n]) {
-        n++;
+    if (!out) {
+        return NULL;
     }
-    char **out = mem_calloc(MEM_OTHER, n + 3, sizeof *out);
-    static char option[] = "--job";
-    if (out) {
-        out[0] = argv[0];
-        out[1] = option;
-        out[2] = number;
-        memcpy(out + 3, argv + 1, (n - 1) * sizeof *out);
+    (void)snprintf(texts->number, sizeof texts->number, "%zu", number);
+    out[n++] = opt->argv[0];
+    out[n++] = job_option;
+    out[n++] = texts->number;
+    if (opt->policy[0] || job->batch) {
+        if (job->batch) {
+            (void)snprintf(texts->fitted, sizeof texts->fitted, "%zu", job->batch);
+        } else {
+            (void)str_copy(texts->fitted, sizeof texts->fitted, opt->policy);
+        }
+        out[n++] = fitted_option;
+        out[n++] = texts->fitted;
     }
+    memcpy(out + n, opt->argv + 1, (opt->n_options - 1) * sizeof *out);
+    out[n + opt->n_options - 1] = opt->config;
     return out;
 }
 
@@ -61,12 +77,11 @@ static int wait_for(pid_t pid, int (*pending_signal)(void))
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
-static int start_job(const struct sweep_options *opt, size_t number_of_job, pid_t *pid,
-                     struct err *err)
+static int start_job(const struct sweep_options *opt, const struct job *job, size_t number,
+                     pid_t *pid, struct err *err)
 {
-    char number[32];
-    snprintf(number, sizeof number, "%zu", number_of_job);
-    char **argv = job_argv(opt->argv, number);
+    struct job_texts texts;
+    char **argv = job_argv(opt, job, number, &texts);
     if (!argv) {
         return err_nomem(err, "the job's arguments", sizeof *argv);
     }
@@ -127,7 +142,7 @@ int sweep_run(const struct config *cfg, const struct job_list *jobs,
             break;
         }
         const struct timespec before = record_time(&jobs->jobs[i]);
-        if (start_job(opt, opt->first_number + i, &pid, err)) {
+        if (start_job(opt, &jobs->jobs[i], i + 1, &pid, err)) {
             return (int)err->code;
         }
         *status = wait_for(pid, opt->pending_signal);

@@ -1,6 +1,8 @@
 /* A sweep: several jobs, each in a process of its own, because a process's high-water mark never
- * falls. The parent runs the program again for each job, opens no data, starts no threads unless
- * it plans the jobs first, hands signals on and collects the results from the jobs' folders. */
+ * falls. The parent runs the program again for each job: with its own options, with "--job N" and
+ * what --fit chose in front of them, and with the job's config. It opens no data, starts no threads
+ * unless it plans the jobs first, hands signals on and collects the results from the jobs' folders.
+ * */
 #ifndef RUN_SWEEP_H
 #define RUN_SWEEP_H
 
@@ -12,8 +14,10 @@
 #include "run/job.h"
 
 struct sweep_options {
-    char *const *argv;   /* this program's arguments; "--job N" is put in behind argv[0] */
-    size_t first_number; /* of the first of these jobs, from 1 */
+    char *const *argv; /* this program's: its name and n_options - 1 options */
+    size_t n_options;
+    char *config;       /* the jobs' */
+    const char *policy; /* that --fit policy chose; "": none */
     /* Asked while waiting: the number of a signal to hand on to the running job, or 0. */
     int (*pending_signal)(void);
 };

@@ -155,6 +155,48 @@ same 'status of --fit policy' 0 "$status"
 exists "policy/$policy-seed0/epochs.csv"
 same 'one line that says why' 1 "$(grep -c 'is the least lossy' "$err")"
 
+# --- one choice for all runs of a sweep --------------------------------------------------------
+
+# told CHOICE ARGS...: a sweep whose first process is told CHOICE, as its arguments show.
+told() {
+    choice=$1
+    shift
+    "$run" net.yaml --set 'seed=[3,4]' --set train.epochs=1000 --set train.max_steps=1000000 \
+        --set data.size=4 --set "output.dir=$scratch/told" "$@" >"$out" 2>"$err" </dev/null &
+    pid=$!
+    seen=
+    tries=0
+    while test -z "$seen" && test $tries -lt 300 && kill -0 $pid 2>/dev/null; do
+        sleep 0.1
+        tries=$((tries + 1))
+        for file in /proc/[0-9]*/cmdline; do
+            line=$({ tr '\0' ' ' <"$file"; } 2>/dev/null) || continue
+            case $line in
+            *" --job 1 --fitted $choice "*"output.dir=$scratch/told"*) seen=$line ;;
+            esac
+        done
+    done
+    test -n "$seen" || fail_shown "no process of the sweep is told: $choice"
+    kill -s TERM $pid 2>/dev/null || true
+    wait $pid || true
+    rm -rf "$scratch/told"
+}
+told normal --budget 900M --fit policy
+told 256 --budget 900M --fit batch --policy division
+
+# What a process is told is what it does.
+works "$run" net.yaml --plan=csv --budget 900M --fit policy --job 1 --fitted fixed:bits=4
+same 'the policy that was chosen' fixed-b4 "$(column "$out" policy | head -n 1)"
+works "$run" net.yaml --plan=csv --budget 900M --fit batch --job 1 --fitted 5
+same 'the batch that was chosen' 5 "$(column "$out" batch_size | head -n 1)"
+fails_with 2 '--fitted goes with --fit and --job' "$run" net.yaml --budget 900M --fitted 5
+fails_with 2 '--fitted: "x" is not a number' "$run" net.yaml --budget 900M --fit batch --job 1 \
+    --fitted x
+cp net.yaml batches.yaml
+echo 'sweep: {train.batch_size: [8, 16]}' >>batches.yaml
+fails_with 2 'batches\.yaml: --fit batch: the config sweeps over train\.batch_size' "$run" \
+    batches.yaml --budget 900M --fit batch
+
 # --- while it runs ----------------------------------------------------------------------------
 
 # As little reserve as the start asks for: below the budget to the end.
