@@ -62,8 +62,7 @@ static struct tensor samples(const struct tensor *t, size_t local, size_t first,
         s.data += thread_index() * (local / sizeof(real));
         s.shape.n = n;
     } else if (s.data) {
-        s.data += first * s.shape.h * s.shape.w * s.pixel_stride;
-        s.shape.n = n;
+        s = tensor_samples(t, first, n);
     }
     return s;
 }
