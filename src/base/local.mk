@@ -12,4 +12,8 @@ base_sources = \
 	src/base/str.c \
 	src/base/str.h \
 	src/base/sys.c \
-	src/base/sys.h
+	src/base/sys.h \
+	src/base/tasks.c \
+	src/base/tasks.h \
+	src/base/threads.c \
+	src/base/threads.h

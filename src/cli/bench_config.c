@@ -1,11 +1,9 @@
 /* From the options of division-bench to a config. */
-#ifdef _OPENMP
-#include <omp.h>
-#endif
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "base/sys.h"
+#include "base/threads.h"
 #include "cli/bench.h"
 #include "models/models.h"
 
@@ -99,10 +97,6 @@ int bench_job(const struct bench_options *o, const char *policy, struct config *
 int bench_set_threads(const struct config *cfg)
 {
     const int n = cfg->run.threads ? (int)cfg->run.threads : sys_n_cpus();
-#ifdef _OPENMP
-    omp_set_dynamic(0);
-    omp_set_max_active_levels(1);
-    omp_set_num_threads(n);
-#endif
+    threads_set(n);
     return n;
 }

@@ -5,6 +5,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "base/tasks.h"
 #include "kernels/loops_priv.h"
 #include "kernels/sample_runs.h"
 
@@ -135,8 +136,10 @@ void batch_norm_stats(const struct kernels *k, const struct tensor *x, size_t gr
     const struct sample_runs r = sample_runs_cut(&x->shape, group);
     size_t block;
     const size_t n_blocks = blocks_per_run(&x->shape, &r, &block);
-#pragma omp parallel for schedule(static) if (blocks_want_threads(&x->shape))
-    for (size_t i = 0; i < r.n_runs * n_blocks; i++) {
+    struct tasks tasks;
+    tasks_share(&tasks, r.n_runs * n_blocks, loop_threads(&x->shape));
+#pragma omp parallel if (tasks.n_rows > 1)
+    for (size_t i; tasks_next(&tasks, &i);) {
         const struct run_blocks b = run_blocks(&x->shape, &r, i / n_blocks);
         stats_block(k, x, &b, i % n_blocks, (double *)workspace + i * 2 * x->shape.c);
     }
@@ -182,8 +185,10 @@ void batch_norm_apply(const struct kernels *k, const struct tensor *x, const str
                               : bn->is_given      ? BN_RELU_READ
                                                   : BN_RELU_WRITE;
 
-#pragma omp parallel for schedule(static) if (blocks_want_threads(&x->shape))
-    for (size_t i = 0; i < b.n_blocks; i++) {
+    struct tasks tasks;
+    tasks_share(&tasks, b.n_blocks, loop_threads(&x->shape));
+#pragma omp parallel if (tasks.n_rows > 1)
+    for (size_t i; tasks_next(&tasks, &i);) {
         size_t g, n;
         const size_t first = blocks_get(&b, i, &g, &n);
         struct bn_run run = run_of(bn, x, g, first, n);
@@ -275,8 +280,10 @@ void batch_norm_backward_reduce(const struct kernels *k, const struct tensor *dy
     const struct sample_runs r = sample_runs_cut(&x->shape, bn->group);
     size_t block;
     const size_t n_blocks = blocks_per_run(&x->shape, &r, &block);
-#pragma omp parallel for schedule(static) if (blocks_want_threads(&x->shape))
-    for (size_t i = 0; i < r.n_runs * n_blocks; i++) {
+    struct tasks tasks;
+    tasks_share(&tasks, r.n_runs * n_blocks, loop_threads(&x->shape));
+#pragma omp parallel if (tasks.n_rows > 1)
+    for (size_t i; tasks_next(&tasks, &i);) {
         const struct run_blocks b = run_blocks(&x->shape, &r, i / n_blocks);
         sums_block(k, dy, x, 0, bn, &b, i % n_blocks, (double *)workspace + i * 2 * x->shape.c);
     }
@@ -292,8 +299,10 @@ void batch_norm_backward_apply(const struct kernels *k, const struct tensor *dy,
     const size_t c = x->shape.c;
     const struct blocks b = blocks_cut(&x->shape, bn->group, LOOP_BLOCK_BYTES, 1);
 
-#pragma omp parallel for schedule(static) if (blocks_want_threads(&x->shape))
-    for (size_t i = 0; i < b.n_blocks; i++) {
+    struct tasks tasks;
+    tasks_share(&tasks, b.n_blocks, loop_threads(&x->shape));
+#pragma omp parallel if (tasks.n_rows > 1)
+    for (size_t i; tasks_next(&tasks, &i);) {
         size_t g, n;
         const size_t first = blocks_get(&b, i, &g, &n);
         struct bn_run run = backward_run(bn, dy, x, g, first, n);

@@ -4,9 +4,8 @@
 #include <assert.h>
 #include <string.h>
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
+#include "base/tasks.h"
+#include "base/threads.h"
 
 /* Channels, and groups, of one unit of work: by size alone, never by the number of threads. */
 #define UNIT_CHANNELS 64
@@ -154,23 +153,10 @@ size_t codec_workspace_bytes(const struct codec_spec *spec, const struct shape *
     return scratch_bytes(&u) * (size_t)n_threads;
 }
 
-static size_t thread_index(int n_threads)
-{
-#ifdef _OPENMP
-    return n_threads > 1 ? (size_t)omp_get_thread_num() : 0;
-#else
-    return (void)n_threads, 0;
-#endif
-}
-
 /* Threads help, and this is not one of several that share the tensor already. */
 static int want_threads(const struct shape *s, int n_threads)
 {
-#ifdef _OPENMP
-    return n_threads > 1 && shape_elements(s) > MIN_PARALLEL && !omp_in_parallel();
-#else
-    return (void)s, (void)n_threads, 0;
-#endif
+    return n_threads > 1 && shape_elements(s) > MIN_PARALLEL && !threads_are_busy();
 }
 
 /* --- raw -------------------------------------------------------------------------------------- */
@@ -241,10 +227,11 @@ static size_t encode(const struct kernels *k, const struct encode_job *job, int 
     const size_t n_items = by_group ? ceil_div(pixels * unit.c, unit.group) : unit.c;
     const size_t step = by_group ? UNIT_GROUPS : UNIT_CHANNELS;
     const size_t n_parts = ceil_div(n_items, step);
-    const int threads = want_threads(&x->shape, n_threads);
+    struct tasks tasks;
+    tasks_share(&tasks, n * n_parts, want_threads(&x->shape, n_threads) ? n_threads : 1);
 
-#pragma omp parallel for num_threads(n_threads) schedule(static) if (threads)
-    for (size_t i = 0; i < n * n_parts; i++) {
+#pragma omp parallel num_threads(n_threads) if (tasks.n_rows > 1)
+    for (size_t i; tasks_next(&tasks, &i);) {
         struct codec_unit u = unit;
         u.sample = job->first + i / n_parts;
         const size_t from = i % n_parts * step, to = min_size(from + step, n_items);
@@ -255,7 +242,8 @@ static size_t encode(const struct kernels *k, const struct encode_job *job, int 
             means = code + from * 2;
             u.means_stride = u.c;
         } else if (scratch > 0) {
-            means = job->workspace + thread_index(n_threads) * scratch;
+            const size_t own = n_threads > 1 ? thread_index() : 0;
+            means = job->workspace + own * scratch;
             u.means_stride = to - from;
         }
         if (by_group) {
@@ -328,10 +316,12 @@ void codec_decode(const struct kernels *k, const struct codec_spec *spec, const 
     /* A group runs across channels: its units are whole pixels. */
     const size_t step = spec->kind == CODEC_GROUP ? unit.c : UNIT_CHANNELS;
     const size_t n_parts = ceil_div(b.c1 - b.c0, step);
-    const int threads = want_threads(&out->shape, n_threads);
+    struct tasks tasks;
+    tasks_share(&tasks, (b.n1 - b.n0) * n_parts,
+                want_threads(&out->shape, n_threads) ? n_threads : 1);
 
-#pragma omp parallel for num_threads(n_threads) schedule(static) if (threads)
-    for (size_t i = 0; i < (b.n1 - b.n0) * n_parts; i++) {
+#pragma omp parallel num_threads(n_threads) if (tasks.n_rows > 1)
+    for (size_t i; tasks_next(&tasks, &i);) {
         const size_t n = i / n_parts;
         const size_t c0 = b.c0 + i % n_parts * step, c1 = min_size(c0 + step, b.c1);
         const unsigned char *code = (const unsigned char *)src + (b.n0 + n) * sample_bytes;

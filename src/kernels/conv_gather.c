@@ -4,10 +4,6 @@
 #include <assert.h>
 #include <string.h>
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-
 int conv_is_pointwise(const struct conv_geom *g)
 {
     return g->r == 1 && g->s == 1 && g->stride == 1 && g->pad == 0;
@@ -168,7 +164,7 @@ struct conv_parts conv_parts_of(const struct conv_geom *g, size_t n_units)
 void conv_parts_add(real *dw, const real *sums, size_t n_parts, size_t step, size_t n_dw,
                     int n_threads)
 {
-    enum { BLOCK = 4096 };
+    enum { BLOCK = 1024 };
     (void)n_threads; /* without OpenMP */
 #pragma omp parallel for num_threads(n_threads) schedule(static)
     for (size_t i0 = 0; i0 < n_dw; i0 += BLOCK) {
@@ -182,18 +178,6 @@ void conv_parts_add(real *dw, const real *sums, size_t n_parts, size_t step, siz
         }
     }
 }
-
-#ifdef _OPENMP
-size_t conv_thread_index(void)
-{
-    return (size_t)omp_get_thread_num();
-}
-#else
-size_t conv_thread_index(void)
-{
-    return 0;
-}
-#endif
 
 enum { BIAS_ROWS = 4 };
 

@@ -17,6 +17,9 @@
 
 #include <string.h>
 
+#include "base/tasks.h"
+#include "base/threads.h"
+
 enum {
     PASS_ROWS = 2048,         /* taps x channels of one pass: with 64 filters, 512 KiB */
     PASS_TAPS = 64,           /* of one pass, for the table of offsets */
@@ -323,16 +326,17 @@ static void run_gather(const struct gather_run *run, real *strips, int n_threads
                                                             : block_filters(run->kernels, p->out_c);
     const size_t n_blocks = div_up(p->out_c, filters), strip = strip_elements(p);
 
-    (void)n_threads; /* without OpenMP */
-#pragma omp parallel for num_threads(n_threads) schedule(static)
-    for (size_t task = 0; task < n_blocks * c.n; task++) {
+    struct tasks tasks;
+    tasks_share(&tasks, n_blocks * c.n, n_threads);
+#pragma omp parallel num_threads(n_threads)
+    for (size_t task; tasks_next(&tasks, &task);) {
         const size_t f0 = task / c.n * filters, i = task % c.n;
         const size_t n0 = i / c.blocks_per_image * c.images, i0 = i % c.blocks_per_image * c.rows;
         const struct chunk k = {.n0 = n0,
                                 .n = min_size(c.images, p->n - n0),
                                 .i0 = i0,
                                 .rows = min_size(c.rows, p->out_h - i0)};
-        struct chunk_input in = chunk_input_of(p, &c, &k, strips + conv_thread_index() * strip);
+        struct chunk_input in = chunk_input_of(p, &c, &k, strips + thread_index() * strip);
         run_task(run, &k, &in, f0, min_size(f0 + filters, p->out_c));
     }
 }

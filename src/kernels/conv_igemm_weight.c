@@ -8,6 +8,7 @@
  * too. */
 #include <string.h>
 
+#include "base/tasks.h"
 #include "kernels/conv_priv.h"
 #include "kernels/sample_runs.h"
 
@@ -141,8 +142,10 @@ static void by_groups(const struct conv_kernels *k, const struct conv_geom *g,
     if (a->db) {
         conv_bias_gradient(a->dy, a->db, bias_scratch, n_threads);
     }
-#pragma omp parallel for num_threads(n_threads) schedule(static)
-    for (size_t task = 0; task < parts.n * tap_tasks * c_tasks; task++) {
+    struct tasks tasks;
+    tasks_share(&tasks, parts.n * tap_tasks * c_tasks, n_threads);
+#pragma omp parallel num_threads(n_threads)
+    for (size_t task; tasks_next(&tasks, &task);) {
         const size_t part = task / (tap_tasks * c_tasks);
         const size_t t0 = task / c_tasks % tap_tasks * taps_step;
         const size_t c0 = task % c_tasks * c_step, c1 = min_size(c0 + c_step, g->c);
@@ -226,9 +229,10 @@ static void by_runs(const struct conv_kernels *k, const struct conv_geom *g,
                     int n_threads)
 {
     const struct sample_runs runs = sample_runs_cut(&a->x->shape, a->group);
-    (void)n_threads; /* without OpenMP */
-#pragma omp parallel for num_threads(n_threads) schedule(static)
-    for (size_t part = 0; part < n_parts; part++) {
+    struct tasks tasks;
+    tasks_share(&tasks, n_parts, n_threads);
+#pragma omp parallel num_threads(n_threads)
+    for (size_t part; tasks_next(&tasks, &part);) {
         const size_t from = sample_runs_part(&runs, part, n_parts);
         const size_t to = sample_runs_part(&runs, part + 1, n_parts);
         for (size_t run = from; run < to; run++) {

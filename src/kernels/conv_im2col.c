@@ -7,6 +7,8 @@
 
 #include <string.h>
 
+#include "base/tasks.h"
+#include "base/threads.h"
 #include "kernels/gemm.h"
 
 static int im2col_supports(const struct conv_kernels *k, const struct conv_geom *g,
@@ -71,7 +73,7 @@ static void run_gather(const struct conv_kernels *k, const struct conv_gather *p
 #pragma omp parallel for num_threads(n_threads) schedule(static)
     for (size_t px0 = 0; px0 < n_pixels; px0 += panel_px) {
         const size_t n = min_size(panel_px, n_pixels - px0);
-        real *const panel = scratch + conv_thread_index() * gather_scratch(cols, p->out_c);
+        real *const panel = scratch + thread_index() * gather_scratch(cols, p->out_c);
         real *const product = panel + panel_px * cols;
         struct gemm_args gemm = {
             .m = n,
@@ -181,12 +183,14 @@ static void im2col_backward_weight(const struct conv_kernels *k, const struct co
     if (a->db) {
         conv_bias_gradient(a->dy, a->db, bias_scratch, n_threads);
     }
-#pragma omp parallel for num_threads(n_threads) schedule(static)
-    for (size_t task = 0; task < plan.parts.n * tap_tasks; task++) {
+    struct tasks tasks;
+    tasks_share(&tasks, plan.parts.n * tap_tasks, n_threads);
+#pragma omp parallel num_threads(n_threads)
+    for (size_t task; tasks_next(&tasks, &task);) {
         const size_t part = task / tap_tasks, t0 = task % tap_tasks * plan.taps_step;
         const size_t first = plan.n_panels * part / plan.parts.n;
         const size_t end = plan.n_panels * (part + 1) / plan.parts.n;
-        real *const panel = panels + conv_thread_index() * scratch;
+        real *const panel = panels + thread_index() * scratch;
         for (size_t i = first; i < end; i++) {
             const size_t px0 = i * plan.panel_px, n = min_size(plan.panel_px, n_pixels - px0);
             struct gemm_args gemm = {

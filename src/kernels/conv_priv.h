@@ -192,9 +192,6 @@ struct conv_parts conv_parts_of(const struct conv_geom *g, size_t n_units);
 void conv_parts_add(real *dw, const real *sums, size_t n_parts, size_t step, size_t n_dw,
                     int n_threads);
 
-/* The calling thread's number inside a parallel region. */
-size_t conv_thread_index(void);
-
 /* db[f] = sum of dy[p][f] over all pixels, in a fixed order. scratch: CONV_BIAS_PARTS * k. */
 enum { CONV_BIAS_PARTS = 16 };
 void conv_bias_gradient(const struct tensor *dy, real *db, real *scratch, int n_threads);

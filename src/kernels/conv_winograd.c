@@ -10,7 +10,8 @@
  * share nothing and wait for nothing: filters transformed by several threads for all would travel
  * between their caches (measured on two cores: 256x256 filters, 2.7 ms instead of 0.5). The price
  * is that input is transformed once per slab, and filters once per slab and thread: the parts of a
- * slab come one after the other, and who takes another part of its slab has its filters already.
+ * slab come one after the other (base/threads.h), and who takes another part of its slab has its
+ * filters already.
  *
  * Weight gradient: dg = G^T [sum over tiles of (A dy A^T) . (B^T d B)] G. A task is a block of
  * channels x filters and a part of the tiles. It holds the sums of its 36 positions, adds group
@@ -25,16 +26,17 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "base/tasks.h"
+#include "base/threads.h"
+
 enum {
     BLOCK_FILTERS = 64,   /* columns of one product */
     SLAB_BYTES = 5 << 20, /* transformed filters of a task, in a share of L3; or one block */
     FILTER_CHANNELS = 16, /* channels that are transposed at a time */
     GROUP = 12,           /* tiles, at least: what they need stays in L2 */
-    PART_TILES = 128,     /* transforming the filters may cost as much as 3 tiles */
-    ENOUGH_TASKS = 8,     /* here smaller parts pay, to keep threads busy */
-    MAX_TASKS = 32,
-    GRADIENT_BLOCK = 64, /* channels and filters of a task's sums: 576 KiB of an L2 of 1 MiB */
-    GRADIENT_GROUP = 24, /* tiles between additions to these sums */
+    TASKS = 128,          /* of all slabs: a small share of the whole is what threads wait for */
+    GRADIENT_BLOCK = 64,  /* channels and filters of a task's sums: 576 KiB of an L2 of 1 MiB */
+    GRADIENT_GROUP = 24,  /* tiles between additions to these sums */
     GRADIENT_TASKS = 16,
 };
 
@@ -167,9 +169,7 @@ static struct gather_plan gather_plan_of(const struct conv_kernels *k, const str
     const size_t n_p = k->tile_pixels[div_up(plan.panel, k->lanes)];
     plan.group = div_up(GROUP, n_p) * n_p;
     plan.n_groups = div_up(plan.tiling.n, plan.group);
-    plan.n_parts = max_size(div_up(ENOUGH_TASKS, plan.n_slabs),
-                            min_size(plan.tiling.n / PART_TILES, MAX_TASKS / plan.n_slabs));
-    plan.n_parts = min_size(plan.n_parts, plan.n_groups);
+    plan.n_parts = min_size(div_up(TASKS, plan.n_slabs), plan.n_groups);
     plan.v_position = position_stride(plan.group * plan.v_ld);
     plan.m_position = position_stride(plan.group * line_up(plan.block));
     plan.n_scratch = plan.n_filters +
@@ -319,13 +319,13 @@ static void run_gather(struct gather_run *run, real *workspace, int n_threads)
     const struct gather_plan plan = run->plan = gather_plan_of(run->kernels, run->p);
     const size_t out_c = run->p->out_c;
 
-    (void)n_threads; /* without OpenMP */
+    struct tasks tasks;
+    tasks_share(&tasks, plan.n_slabs * plan.n_parts, n_threads);
 #pragma omp parallel num_threads(n_threads)
     {
-        real *const scratch = workspace + conv_thread_index() * plan.n_scratch;
+        real *const scratch = workspace + thread_index() * plan.n_scratch;
         size_t in_scratch = SIZE_MAX; /* the slab whose filters are there */
-#pragma omp for schedule(dynamic)
-        for (size_t task = 0; task < plan.n_slabs * plan.n_parts; task++) {
+        for (size_t task; tasks_next(&tasks, &task);) {
             const size_t slab = task / plan.n_parts, part = task % plan.n_parts;
             const size_t f0 = slab * plan.slab, f1 = min_size(f0 + plan.slab, out_c);
             const size_t end = plan.n_groups * (part + 1) / plan.n_parts;
@@ -470,15 +470,17 @@ static void winograd_backward_weight(const struct conv_kernels *k, const struct 
     if (a->db) {
         conv_bias_gradient(a->dy, a->db, bias_scratch, n_threads);
     }
-#pragma omp parallel for num_threads(n_threads) schedule(dynamic)
-    for (size_t task = 0; task < plan.n_parts * n_blocks; task++) {
+    struct tasks tasks;
+    tasks_share(&tasks, plan.n_parts * n_blocks, n_threads);
+#pragma omp parallel num_threads(n_threads)
+    for (size_t task; tasks_next(&tasks, &task);) {
         const size_t part = task / n_blocks;
         const size_t c0 = task / plan.k_tasks % plan.c_tasks * plan.c_block;
         const size_t f0 = task % plan.k_tasks * plan.k_block;
         weight_task(k, g, a, &plan, c0, min_size(c0 + plan.c_block, g->c), f0,
                     min_size(f0 + plan.k_block, g->k), plan.n_groups * part / plan.n_parts,
                     plan.n_groups * (part + 1) / plan.n_parts, sums + part * n_dw,
-                    scratches + conv_thread_index() * plan.n_scratch);
+                    scratches + thread_index() * plan.n_scratch);
     }
     if (plan.n_parts > 1) {
         conv_parts_add(a->dw, sums, plan.n_parts, n_dw, n_dw, n_threads);

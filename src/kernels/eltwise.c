@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <math.h>
 
+#include "base/tasks.h"
 #include "kernels/loops_priv.h"
 
 /* A block as rows for the inner loops. */
@@ -53,8 +54,10 @@ void relu_forward(const struct kernels *k, const struct tensor *x, struct tensor
     const int dense = is_dense(x) && is_dense(y) && (!signs || c % 8 == 0);
     const struct blocks b = cut(x);
 
-#pragma omp parallel for schedule(static) if (blocks_want_threads(&x->shape))
-    for (size_t i = 0; i < b.n_blocks; i++) {
+    struct tasks tasks;
+    tasks_share(&tasks, b.n_blocks, loop_threads(&x->shape));
+#pragma omp parallel if (tasks.n_rows > 1)
+    for (size_t i; tasks_next(&tasks, &i);) {
         const struct rows r = get_rows(&b, i, c, dense);
         if (signs) {
             k->loop.relu_signs(r.n, r.len, at(x, &r), x->pixel_stride, at(y, &r), y->pixel_stride,
@@ -73,8 +76,10 @@ void relu_backward_signs(const struct kernels *k, const struct tensor *dy, const
     const int dense = is_dense(dy) && is_dense(dx) && c % 8 == 0;
     const struct blocks b = cut(dy);
 
-#pragma omp parallel for schedule(static) if (blocks_want_threads(&dy->shape))
-    for (size_t i = 0; i < b.n_blocks; i++) {
+    struct tasks tasks;
+    tasks_share(&tasks, b.n_blocks, loop_threads(&dy->shape));
+#pragma omp parallel if (tasks.n_rows > 1)
+    for (size_t i; tasks_next(&tasks, &i);) {
         const struct rows r = get_rows(&b, i, c, dense);
         k->loop.relu_back_signs(r.n, r.len, at(dy, &r), dy->pixel_stride,
                                 signs + r.first * sign_stride(&dy->shape), at(dx, &r),
@@ -89,8 +94,10 @@ void relu_backward_output(const struct kernels *k, const struct tensor *dy, cons
     const int dense = is_dense(dy) && is_dense(y) && is_dense(dx);
     const struct blocks b = cut(dy);
 
-#pragma omp parallel for schedule(static) if (blocks_want_threads(&dy->shape))
-    for (size_t i = 0; i < b.n_blocks; i++) {
+    struct tasks tasks;
+    tasks_share(&tasks, b.n_blocks, loop_threads(&dy->shape));
+#pragma omp parallel if (tasks.n_rows > 1)
+    for (size_t i; tasks_next(&tasks, &i);) {
         const struct rows r = get_rows(&b, i, dy->shape.c, dense);
         k->loop.relu_back_output(r.n, r.len, at(dy, &r), dy->pixel_stride, at(y, &r),
                                  y->pixel_stride, at(dx, &r), dx->pixel_stride, accumulate);
@@ -104,8 +111,10 @@ void add_forward(const struct kernels *k, const struct tensor *a, const struct t
     const int dense = is_dense(a) && is_dense(b) && is_dense(y);
     const struct blocks blocks = cut(a);
 
-#pragma omp parallel for schedule(static) if (blocks_want_threads(&a->shape))
-    for (size_t i = 0; i < blocks.n_blocks; i++) {
+    struct tasks tasks;
+    tasks_share(&tasks, blocks.n_blocks, loop_threads(&a->shape));
+#pragma omp parallel if (tasks.n_rows > 1)
+    for (size_t i; tasks_next(&tasks, &i);) {
         const struct rows r = get_rows(&blocks, i, a->shape.c, dense);
         k->loop.add(r.n, r.len, at(a, &r), a->pixel_stride, at(b, &r), b->pixel_stride, at(y, &r),
                     y->pixel_stride);
@@ -123,8 +132,10 @@ void tensor_copy(const struct kernels *k, const struct tensor *src, struct tenso
     const int dense = is_dense(src) && is_dense(dst);
     const struct blocks b = cut(src);
 
-#pragma omp parallel for schedule(static) if (blocks_want_threads(&src->shape))
-    for (size_t i = 0; i < b.n_blocks; i++) {
+    struct tasks tasks;
+    tasks_share(&tasks, b.n_blocks, loop_threads(&src->shape));
+#pragma omp parallel if (tasks.n_rows > 1)
+    for (size_t i; tasks_next(&tasks, &i);) {
         const struct rows r = get_rows(&b, i, src->shape.c, dense);
         k->loop.copy(r.n, r.len, at(src, &r), src->pixel_stride, at(dst, &r), dst->pixel_stride);
     }
@@ -142,8 +153,10 @@ void dropout_apply(const struct kernels *k, const struct tensor *x, double p, co
     const uint64_t threshold = (uint64_t)ceil(p * 4294967296.0);
     const real scale = p < 1 ? (real)(1 / (1 - p)) : 0; /* p = 1: nothing is kept */
 
-#pragma omp parallel for schedule(static) if (blocks_want_threads(&x->shape))
-    for (size_t i = 0; i < b.n_blocks; i++) {
+    struct tasks tasks;
+    tasks_share(&tasks, b.n_blocks, loop_threads(&x->shape));
+#pragma omp parallel if (tasks.n_rows > 1)
+    for (size_t i; tasks_next(&tasks, &i);) {
         const struct rows r = get_rows(&b, i, c, dense);
         const struct dropout_run run = {
             .n_rows = r.n,

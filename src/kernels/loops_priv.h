@@ -7,11 +7,8 @@
 
 #include <stddef.h>
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-
 #include "base/real.h"
+#include "base/threads.h"
 #include "tensor/tensor.h"
 
 /* A block of one tensor: small enough for the second-level cache together with its neighbours in
@@ -65,15 +62,11 @@ static inline size_t blocks_get(const struct blocks *b, size_t i, size_t *group,
     return first;
 }
 
-/* Not inside a chain of passes over a run of samples (kernels/sample_runs.h): its threads are busy. */
-static inline int blocks_want_threads(const struct shape *s)
+/* How many threads a loop over a tensor takes. One inside a chain of passes over a run of samples
+ * (kernels/sample_runs.h): the others are busy. */
+static inline int loop_threads(const struct shape *s)
 {
-#ifdef _OPENMP
-    if (omp_in_parallel()) {
-        return 0;
-    }
-#endif
-    return shape_bytes(s) >= LOOP_PARALLEL_BYTES;
+    return threads_are_busy() || shape_bytes(s) < LOOP_PARALLEL_BYTES ? 1 : threads_max();
 }
 
 static inline int loop_same_shape(const struct shape *a, const struct shape *b)

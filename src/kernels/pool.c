@@ -4,6 +4,7 @@
 
 #include <assert.h>
 
+#include "base/tasks.h"
 #include "kernels/loops_priv.h"
 
 static size_t out_size(const struct pool_geom *g, size_t size)
@@ -54,8 +55,10 @@ void max_pool_forward(const struct kernels *k, const struct pool_geom *g, const 
     const struct pool_run run = make_run(g, &x->shape, &y->shape);
     const size_t n_rows = y->shape.n * y->shape.h;
 
-#pragma omp parallel for schedule(static) if (blocks_want_threads(&x->shape))
-    for (size_t i = 0; i < n_rows; i++) {
+    struct tasks tasks;
+    tasks_share(&tasks, n_rows, loop_threads(&x->shape));
+#pragma omp parallel if (tasks.n_rows > 1)
+    for (size_t i; tasks_next(&tasks, &i);) {
         k->loop.max_pool(&run, i % run.oh, sample(x, i / run.oh), x->pixel_stride, row_of(y, i),
                          y->pixel_stride, index ? index + i * run.ow * run.c : NULL);
     }
@@ -67,8 +70,10 @@ void max_pool_backward(const struct kernels *k, const struct pool_geom *g, const
     const struct pool_run run = make_run(g, &dx->shape, &dy->shape);
     const size_t n_rows = dx->shape.n * dx->shape.h;
 
-#pragma omp parallel for schedule(static) if (blocks_want_threads(&dx->shape))
-    for (size_t i = 0; i < n_rows; i++) {
+    struct tasks tasks;
+    tasks_share(&tasks, n_rows, loop_threads(&dx->shape));
+#pragma omp parallel if (tasks.n_rows > 1)
+    for (size_t i; tasks_next(&tasks, &i);) {
         const size_t n = i / run.h;
         k->loop.max_pool_back(&run, i % run.h, sample(dy, n), dy->pixel_stride,
                               index + n * run.oh * run.ow * run.c, row_of(dx, i), dx->pixel_stride,
@@ -82,8 +87,10 @@ void avg_pool_forward(const struct kernels *k, const struct pool_geom *g, const 
     const struct pool_run run = make_run(g, &x->shape, &y->shape);
     const size_t n_rows = y->shape.n * y->shape.h;
 
-#pragma omp parallel for schedule(static) if (blocks_want_threads(&x->shape))
-    for (size_t i = 0; i < n_rows; i++) {
+    struct tasks tasks;
+    tasks_share(&tasks, n_rows, loop_threads(&x->shape));
+#pragma omp parallel if (tasks.n_rows > 1)
+    for (size_t i; tasks_next(&tasks, &i);) {
         k->loop.avg_pool(&run, i % run.oh, sample(x, i / run.oh), x->pixel_stride, row_of(y, i),
                          y->pixel_stride);
     }
@@ -95,8 +102,10 @@ void avg_pool_backward(const struct kernels *k, const struct pool_geom *g, const
     const struct pool_run run = make_run(g, &dx->shape, &dy->shape);
     const size_t n_rows = dx->shape.n * dx->shape.h;
 
-#pragma omp parallel for schedule(static) if (blocks_want_threads(&dx->shape))
-    for (size_t i = 0; i < n_rows; i++) {
+    struct tasks tasks;
+    tasks_share(&tasks, n_rows, loop_threads(&dx->shape));
+#pragma omp parallel if (tasks.n_rows > 1)
+    for (size_t i; tasks_next(&tasks, &i);) {
         k->loop.avg_pool_back(&run, i % run.h, sample(dy, i / run.h), dy->pixel_stride,
                               row_of(dx, i), dx->pixel_stride, accumulate);
     }
@@ -108,8 +117,10 @@ void global_avg_pool_forward(const struct kernels *k, const struct tensor *x, st
     assert(y->shape.c == x->shape.c);
     const size_t n_pixels = x->shape.h * x->shape.w;
 
-#pragma omp parallel for schedule(static) if (blocks_want_threads(&x->shape))
-    for (size_t n = 0; n < x->shape.n; n++) {
+    struct tasks tasks;
+    tasks_share(&tasks, x->shape.n, loop_threads(&x->shape));
+#pragma omp parallel if (tasks.n_rows > 1)
+    for (size_t n; tasks_next(&tasks, &n);) {
         k->loop.mean(n_pixels, x->shape.c, sample(x, n), x->pixel_stride, sample(y, n));
     }
 }
@@ -122,8 +133,10 @@ void global_avg_pool_backward(const struct kernels *k, const struct tensor *dy, 
     const size_t n_pixels = dx->shape.h * dx->shape.w;
     const real scale = (real)(1.0 / (double)n_pixels);
 
-#pragma omp parallel for schedule(static) if (blocks_want_threads(&dx->shape))
-    for (size_t n = 0; n < dx->shape.n; n++) {
+    struct tasks tasks;
+    tasks_share(&tasks, dx->shape.n, loop_threads(&dx->shape));
+#pragma omp parallel if (tasks.n_rows > 1)
+    for (size_t n; tasks_next(&tasks, &n);) {
         k->loop.spread(n_pixels, dx->shape.c, sample(dy, n), scale, sample(dx, n), dx->pixel_stride,
                        accumulate);
     }

@@ -2,11 +2,9 @@
 #include <assert.h>
 #include <string.h>
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-
 #include "base/sys.h"
+#include "base/tasks.h"
+#include "base/threads.h"
 #include "kernels/eltwise.h"
 #include "kernels/sample_runs.h"
 #include "nn/exec_priv.h"
@@ -42,15 +40,6 @@ static void fill_io(struct exec *e, const struct plan *p, const struct plan_step
     if (s->dy != PLAN_NONE) {
         io->dy = exec_tensor(e, p, s->dy, l->out);
     }
-}
-
-static size_t thread_index(void)
-{
-#ifdef _OPENMP
-    return (size_t)omp_get_thread_num();
-#else
-    return 0;
-#endif
 }
 
 /* Samples of a map. local > 0: the calling thread has them, and no others, in its part of the buffer
@@ -227,19 +216,25 @@ static void run_loss(struct exec *e, const struct plan *p, const struct plan_ste
                  &dlogits, call->result);
 }
 
+static void run_all_sums(struct exec *e, const struct plan *p, const struct plan_step *s)
+{
+    struct layer_io io;
+    struct tasks tasks;
+    fill_io(e, p, s, &io);
+    tasks_share(&tasks, runs_now(e, s).n_runs, e->cfg.n_threads);
+#pragma omp parallel num_threads(e->cfg.n_threads)
+    for (size_t run; tasks_next(&tasks, &run);) {
+        run_sums(e, s, &io, run);
+    }
+    end_sums(e, s, &io);
+}
+
 static void run_step(struct exec *e, const struct plan *p, const struct plan_step *s,
                      const struct loss_call *call)
 {
     struct layer_io io;
-    size_t n_runs;
     switch (s->kind) {
-    case PLAN_SUMS: fill_io(e, p, s, &io); n_runs = runs_now(e, s).n_runs;
-#pragma omp parallel for num_threads(e->cfg.n_threads) schedule(static)
-        for (size_t run = 0; run < n_runs; run++) {
-            run_sums(e, s, &io, run);
-        }
-        end_sums(e, s, &io);
-        break;
+    case PLAN_SUMS: run_all_sums(e, p, s); break;
     case PLAN_FORWARD:
     case PLAN_RECOMPUTE:
     case PLAN_GRADIENTS:
@@ -361,11 +356,12 @@ static void run_links(struct exec *e, const struct plan *p, struct link *links, 
                       const struct sample_runs *runs)
 {
     const size_t n_tasks = count_tasks(e, links, n_links, runs);
+    struct tasks tasks;
+    tasks_share(&tasks, n_tasks, e->cfg.n_threads);
 #pragma omp parallel num_threads(e->cfg.n_threads)
     {
         double seconds[PLAN_MAX_CHAIN] = {0};
-#pragma omp for schedule(static)
-        for (size_t task = 0; task < n_tasks; task++) {
+        for (size_t task; tasks_next(&tasks, &task);) {
             const size_t from = sample_runs_part(runs, task, n_tasks);
             const size_t to = sample_runs_part(runs, task + 1, n_tasks);
             for (size_t run = from; run < to; run++) {

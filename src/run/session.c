@@ -1,14 +1,12 @@
 #include "run/session.h"
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
 #include <assert.h>
 #include <string.h>
 
 #include "base/mem.h"
 #include "base/str.h"
 #include "base/sys.h"
+#include "base/threads.h"
 #include "data/loader.h"
 #include "data/micro_batch.h"
 #include "kernels/gemm.h"
@@ -192,11 +190,7 @@ static int open_parts(struct session *s, const struct config *cfg, const struct 
 {
     *s = (struct session){.cfg = *cfg, .job = *job};
     s->n_threads = cfg->run.threads ? (int)cfg->run.threads : sys_n_cpus();
-#ifdef _OPENMP
-    omp_set_dynamic(0);
-    omp_set_max_active_levels(1);
-    omp_set_num_threads(s->n_threads);
-#endif
+    threads_set(s->n_threads);
     s->accumulate = (size_t)cfg->train.accumulate;
     session_set_batch(s, (size_t)cfg->train.batch_size);
     if (s->accumulate > s->batch_size) {

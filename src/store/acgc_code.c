@@ -3,9 +3,8 @@
 #include <assert.h>
 #include <string.h>
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
+#include "base/tasks.h"
+#include "base/threads.h"
 
 #define GUARD 1e-6f /* the published code's, against a division by 0 */
 
@@ -27,15 +26,6 @@ static size_t min_size(size_t a, size_t b)
 static size_t round_64(size_t bytes)
 {
     return ceil_div(bytes, 64) * 64;
-}
-
-static size_t thread_index(void)
-{
-#ifdef _OPENMP
-    return (size_t)omp_get_thread_num();
-#else
-    return 0;
-#endif
 }
 
 size_t acgc_header_bytes(size_t c)
@@ -81,8 +71,10 @@ int acgc_measure(const struct kernels *k, const struct tensor *x, float *max, vo
     for (int t = 0; t < n_threads; t++) {
         memset(extremes_of(workspace, c, (size_t)t), 0, 2 * c * sizeof(uint32_t));
     }
-#pragma omp parallel for num_threads(n_threads) schedule(static) if (pixels * c > MIN_PARALLEL)
-    for (size_t unit = 0; unit < ceil_div(pixels, UNIT_PIXELS); unit++) {
+    struct tasks tasks;
+    tasks_share(&tasks, ceil_div(pixels, UNIT_PIXELS), pixels * c > MIN_PARALLEL ? n_threads : 1);
+#pragma omp parallel num_threads(n_threads) if (tasks.n_rows > 1)
+    for (size_t unit; tasks_next(&tasks, &unit);) {
         uint32_t *size = extremes_of(workspace, c, thread_index());
         const size_t p = unit * UNIT_PIXELS;
         k->codec.measure_planes(x->data + p * x->pixel_stride, x->pixel_stride,
@@ -142,8 +134,10 @@ void acgc_write(const struct kernels *k, const struct tensor *x, const float *ma
                                         .top = top,
                                         .is_signed = is_signed};
     const size_t pixels = shape_pixels(&x->shape);
-#pragma omp parallel for num_threads(n_threads) schedule(static) if (pixels * c > MIN_PARALLEL)
-    for (size_t unit = 0; unit < ceil_div(pixels, UNIT_PIXELS); unit++) {
+    struct tasks tasks;
+    tasks_share(&tasks, ceil_div(pixels, UNIT_PIXELS), pixels * c > MIN_PARALLEL ? n_threads : 1);
+#pragma omp parallel num_threads(n_threads) if (tasks.n_rows > 1)
+    for (size_t unit; tasks_next(&tasks, &unit);) {
         const size_t p = unit * UNIT_PIXELS;
         k->codec.encode_planes(&planes, x->data + p * x->pixel_stride, x->pixel_stride,
                                min_size(pixels - p, UNIT_PIXELS),
@@ -164,8 +158,10 @@ void acgc_read(const struct kernels *k, const struct shape *shape, const unsigne
     const size_t rows = (block->h1 - block->h0) * shape->w;
     const size_t n_runs = rows == sample ? 1 : n, run = rows == sample ? n * sample : rows;
     const size_t n_parts = ceil_div(run, UNIT_PIXELS);
-#pragma omp parallel for num_threads(n_threads) schedule(static) if (n * rows * c > MIN_PARALLEL)
-    for (size_t i = 0; i < n_runs * n_parts; i++) {
+    struct tasks tasks;
+    tasks_share(&tasks, n_runs * n_parts, n * rows * c > MIN_PARALLEL ? n_threads : 1);
+#pragma omp parallel num_threads(n_threads) if (tasks.n_rows > 1)
+    for (size_t i; tasks_next(&tasks, &i);) {
         const size_t at = i % n_parts * UNIT_PIXELS; /* in the run */
         const size_t p = (block->n0 + i / n_parts) * sample + block->h0 * shape->w + at;
         k->codec.decode_planes(

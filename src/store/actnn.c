@@ -33,6 +33,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/tasks.h"
 #include "store/codec_policy_priv.h"
 
 #define POOL_ALIGN 64
@@ -117,8 +118,10 @@ static void find_costs(const struct store *s, struct actnn_entry *e, const struc
 {
     const double factor = ACTNN_GROUP / e->pixels;
     const int threads = actnn_want_threads(s, &x->shape);
-#pragma omp parallel for num_threads(s->n_threads) schedule(static) if (threads)
-    for (size_t i = 0; i < x->shape.n; i++) {
+    struct tasks tasks;
+    tasks_share(&tasks, x->shape.n, threads ? s->n_threads : 1);
+#pragma omp parallel num_threads(s->n_threads) if (tasks.n_rows > 1)
+    for (size_t i; tasks_next(&tasks, &i);) {
         e->cost[i] = factor * actnn_square_ranges(x, i);
     }
 }
@@ -162,8 +165,10 @@ static size_t encode_adaptive(struct store *s, const struct store_map *map, cons
     actnn_pool_take(s, e, bytes);
 
     const int threads = actnn_want_threads(s, &x->shape);
-#pragma omp parallel for num_threads(s->n_threads) schedule(static) if (threads)
-    for (size_t i = 0; i < n; i++) {
+    struct tasks tasks;
+    tasks_share(&tasks, n, threads ? s->n_threads : 1);
+#pragma omp parallel num_threads(s->n_threads) if (tasks.n_rows > 1)
+    for (size_t i; tasks_next(&tasks, &i);) {
         struct tensor sample = *x;
         sample.data += i * pixels * x->pixel_stride;
         sample.shape.n = 1;
@@ -183,8 +188,10 @@ static void decode_adaptive(struct store *s, const struct store_map *map, const 
     one.n = 1;
     (void)find_offsets(&sizes, slot, block->n1, offset);
     const int threads = actnn_want_threads(s, &out->shape);
-#pragma omp parallel for num_threads(s->n_threads) schedule(static) if (threads)
-    for (size_t i = 0; i < n; i++) {
+    struct tasks tasks;
+    tasks_share(&tasks, n, threads ? s->n_threads : 1);
+#pragma omp parallel num_threads(s->n_threads) if (tasks.n_rows > 1)
+    for (size_t i; tasks_next(&tasks, &i);) {
         struct tensor sample = *out;
         sample.data += i * out_pixels * out->pixel_stride;
         sample.shape.n = 1;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/tasks.h"
 
 int actnn_open(struct store *s, struct err *err)
 {
@@ -147,8 +148,10 @@ static double mean_square_norm(const struct store *s, const struct tensor *dy)
     struct actnn *a = actnn_of(s);
     const size_t n = dy->shape.n;
     const int threads = actnn_want_threads(s, &dy->shape);
-#pragma omp parallel for num_threads(s->n_threads) schedule(static) if (threads)
-    for (size_t i = 0; i < n; i++) {
+    struct tasks tasks;
+    tasks_share(&tasks, n, threads ? s->n_threads : 1);
+#pragma omp parallel num_threads(s->n_threads) if (tasks.n_rows > 1)
+    for (size_t i; tasks_next(&tasks, &i);) {
         a->norms[i] = actnn_square_norm(dy, i);
     }
     double sum = 0;

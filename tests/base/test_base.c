@@ -12,6 +12,7 @@ int main(void)
     srunner_add_suite(runner, rng_suite());
     srunner_add_suite(runner, str_suite());
     srunner_add_suite(runner, sys_suite());
+    srunner_add_suite(runner, tasks_suite());
     srunner_run_all(runner, CK_ENV);
     const int n_failed = srunner_ntests_failed(runner);
     srunner_free(runner);

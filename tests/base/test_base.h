@@ -10,5 +10,6 @@ Suite *mem_suite(void);
 Suite *rng_suite(void);
 Suite *str_suite(void);
 Suite *sys_suite(void);
+Suite *tasks_suite(void);
 
 #endif

@@ -37,7 +37,7 @@ foreign() {
     yaml.h) echo config report ;;
     zlib.h) echo data run ;;
     cblas.h | openblas_config.h) echo kernels run ;;
-    omp.h) echo kernels store nn data train run cli ;;
+    omp.h) echo base ;;
     *) return 1 ;;
     esac
 }
