@@ -164,6 +164,7 @@ static int want_threads(const struct shape *s, int n_threads)
 static void encode_raw(const struct tensor *x, unsigned char *dst, int n_threads)
 {
     const size_t pixels = shape_pixels(&x->shape), bytes = x->shape.c * sizeof(real);
+    (void)n_threads; /* without OpenMP */
 #pragma omp parallel for num_threads(n_threads) \
     schedule(static) if (want_threads(&x->shape, n_threads))
     for (size_t p = 0; p < pixels; p++) {
@@ -176,6 +177,7 @@ static void decode_raw(const struct shape *shape, const unsigned char *src,
 {
     const size_t w = shape->w, row_pixels = (b->h1 - b->h0) * w;
     const size_t bytes = (b->c1 - b->c0) * sizeof(real), pixels = (b->n1 - b->n0) * row_pixels;
+    (void)n_threads; /* without OpenMP */
 #pragma omp parallel for num_threads(n_threads) \
     schedule(static) if (want_threads(&out->shape, n_threads))
     for (size_t i = 0; i < pixels; i++) {

@@ -2,8 +2,7 @@
  * double. */
 #include "config.h"
 
-#include <omp.h>
-
+#include "base/threads.h"
 #include "kernels/batch_norm.h"
 #include "kernels/eltwise.h"
 #include "kernels/sgd.h"
@@ -558,7 +557,7 @@ END_TEST
 /* Everything that sums: bytes of the results with this number of threads. */
 static real *run_all(const struct kernels *k, int n_threads, size_t *n_out)
 {
-    omp_set_num_threads(n_threads);
+    threads_set(n_threads);
     const struct shape shape = {9, 19, 17, 40};
     const size_t c = shape.c, group = 4, n_groups = 3, n = shape_elements(&shape);
     struct guarded x = guarded_new(shape, 2), dy = guarded_new(shape, 0);

@@ -1,6 +1,6 @@
 /* Pooling and loss: every ISA of this processor against plain loops in double. */
-#include <omp.h>
 
+#include "base/threads.h"
 #include "kernels/loss.h"
 #include "kernels/pool.h"
 
@@ -195,7 +195,7 @@ END_TEST
 /* All pools with this number of threads. */
 static real *run_pools(const struct kernels *k, int n_threads, size_t *n_out)
 {
-    omp_set_num_threads(n_threads);
+    threads_set(n_threads);
     const struct pool_geom g = {3, 2, 1};
     const struct shape xs = {5, 31, 29, 24}, ys = pool_out_shape(&g, &xs), zs = {5, 1, 1, 24};
     const size_t n_x = shape_elements(&xs), n_y = shape_elements(&ys);
@@ -275,7 +275,7 @@ START_TEST(loss_formula)
         ck_assert_uint_eq(r[0].n_top1, top1);
         ck_assert_uint_eq(r[0].n_top5, top5);
 
-        omp_set_num_threads(3);
+        threads_set(3);
         softmax_xent(&z.t, labels, eps, 1.0 / 300, &z.t, &r[1]); /* in place */
         ck_assert_mem_eq(&r[0].loss_sum, &r[1].loss_sum, sizeof(double));
         for (size_t i = 0; i < n_elements_of(&z); i++) {

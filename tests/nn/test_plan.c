@@ -2,9 +2,9 @@
  * step allocates nothing, and policies of every kind fit through the interface. */
 #include <check.h>
 #include <math.h>
-#include <omp.h>
 #include <stdio.h>
 
+#include "base/threads.h"
 #include "models/models.h"
 #include "tests/nn/net.h"
 
@@ -449,7 +449,7 @@ START_TEST(chains_equal_single_steps)
     for (int u = 0; u < 2; u++) {
         o.unchained = u;
         net_init(&nets[u], networks[_i / N_POLICIES], &o);
-        omp_set_num_threads(2);
+        threads_set(2);
         net_loss(&nets[u], 3);
         loss[u] = net_loss(&nets[u], 4);
         ck_assert(exec_evaluate(&nets[u].exec, &nets[u].images, nets[u].labels, NULL, &evaluated[u],
@@ -502,7 +502,7 @@ START_TEST(local_maps_equal_whole_ones)
     o.params = store_params_default();
     o.params.rebuild_bn = _i == 2;
     o.bn_group = _i == 1 ? 3 : 0;
-    omp_set_num_threads(2);
+    threads_set(2);
     for (int u = 0; u < 2; u++) {
         o.unchained = u;
         net_init(&nets[u], resnet18, &o);
@@ -538,7 +538,7 @@ START_TEST(same_seed_same_bits_for_any_number_of_threads)
     for (int t = 0; t < MOST; t++) {
         o.n_threads = t + 1;
         net_init(&nets[t], networks[_i / N_POLICIES], &o);
-        omp_set_num_threads(t + 1);
+        threads_set(t + 1);
         loss[t] = net_loss(&nets[t], 4);
         memcpy(kept[t], nets[t].grad, sizeof kept[t]);
     }

@@ -1,11 +1,11 @@
 /* Gradient accumulation: a batch in micro-batches trains as the whole batch does. */
 #include <check.h>
 #include <math.h>
-#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/threads.h"
 #include "data/micro_batch.h"
 #include "nn/layers.h"
 #include "train/trainer.h"
@@ -141,7 +141,7 @@ static struct outcome train(const struct training *t)
                                       .size = 8,
                                       .channels = 3,
                                       .classes = 10};
-    omp_set_num_threads(t->n_threads);
+    threads_set(t->n_threads);
     n_draws = 0;
     ck_assert_msg(dataset_open(&dc, &data, &err) == 0, "%s", err.msg);
     ck_assert_int_eq(graph_init(&g, 3, 8, 8, &err), 0);
