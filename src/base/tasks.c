@@ -4,73 +4,64 @@
 
 #include "base/threads.h"
 
-static size_t first_of(uint64_t range)
-{
-    return (size_t)(range & UINT32_MAX);
-}
-
-static size_t end_of(uint64_t range)
-{
-    return (size_t)(range >> 32);
-}
-
-static uint64_t range_of(size_t first, size_t end)
-{
-    return (uint64_t)end << 32 | first;
-}
-
 void tasks_share(struct tasks *t, size_t n_tasks, int n_threads)
 {
-    assert(n_tasks < UINT32_MAX && n_threads >= 1);
+    assert(n_threads >= 1);
     t->n_rows = n_threads < TASKS_MAX_ROWS ? (size_t)n_threads : TASKS_MAX_ROWS;
     for (size_t r = 0; r < t->n_rows; r++) {
-        const uint64_t range = range_of(n_tasks * r / t->n_rows, n_tasks * (r + 1) / t->n_rows);
-        atomic_init(&t->rows[r].range, range);
+        const size_t first = n_tasks * r / t->n_rows, end = n_tasks * (r + 1) / t->n_rows;
+        atomic_init(&t->rows[r].first, first);
+        atomic_init(&t->rows[r].end, end);
+        atomic_init(&t->rows[r].left, end - first);
     }
 }
 
-/* The first task of a row. */
-static int take_own(struct tasks *t, size_t row, size_t *task)
+static size_t left_in(struct tasks_row *row)
 {
-    uint64_t range = atomic_load_explicit(&t->rows[row].range, memory_order_relaxed);
-    while (first_of(range) < end_of(range)) {
-        const uint64_t left = range_of(first_of(range) + 1, end_of(range));
-        if (atomic_compare_exchange_weak_explicit(&t->rows[row].range, &range, left,
-                                                  memory_order_relaxed, memory_order_relaxed)) {
-            *task = first_of(range);
+    return atomic_load_explicit(&row->left, memory_order_relaxed);
+}
+
+/* The right to one task of a row, at either end of it: no more are given than there are tasks, so
+ * that `first` and `end` never pass each other. */
+static int reserve(struct tasks_row *row)
+{
+    size_t left = left_in(row);
+    while (left > 0) {
+        if (atomic_compare_exchange_weak_explicit(&row->left, &left, left - 1, memory_order_relaxed,
+                                                  memory_order_relaxed)) {
             return 1;
         }
     }
     return 0;
 }
 
-/* The last task of the row that has most left. */
-static int take_from_others(struct tasks *t, size_t *task)
+/* NULL: no row has any. */
+static struct tasks_row *fullest_row(struct tasks *t)
 {
-    for (;;) {
-        size_t row = 0, most = 0;
-        uint64_t range = 0;
-        for (size_t r = 0; r < t->n_rows; r++) {
-            const uint64_t of_row = atomic_load_explicit(&t->rows[r].range, memory_order_relaxed);
-            if (end_of(of_row) - first_of(of_row) > most) {
-                most = end_of(of_row) - first_of(of_row);
-                range = of_row;
-                row = r;
-            }
-        }
-        if (most == 0) {
-            return 0;
-        }
-        const uint64_t left = range_of(first_of(range), end_of(range) - 1);
-        if (atomic_compare_exchange_strong_explicit(&t->rows[row].range, &range, left,
-                                                    memory_order_relaxed, memory_order_relaxed)) {
-            *task = end_of(left);
-            return 1;
+    struct tasks_row *fullest = NULL;
+    size_t most = 0;
+    for (size_t r = 0; r < t->n_rows; r++) {
+        const size_t left = left_in(&t->rows[r]);
+        if (left > most) {
+            most = left;
+            fullest = &t->rows[r];
         }
     }
+    return fullest;
 }
 
 int tasks_next(struct tasks *t, size_t *task)
 {
-    return take_own(t, thread_index() % t->n_rows, task) || take_from_others(t, task);
+    struct tasks_row *row = &t->rows[thread_index() % t->n_rows];
+    if (reserve(row)) {
+        *task = atomic_fetch_add_explicit(&row->first, 1, memory_order_relaxed);
+        return 1;
+    }
+    while ((row = fullest_row(t)) != NULL) {
+        if (reserve(row)) {
+            *task = atomic_fetch_sub_explicit(&row->end, 1, memory_order_relaxed) - 1;
+            return 1;
+        }
+    }
+    return 0;
 }

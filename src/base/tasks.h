@@ -18,18 +18,20 @@
 
 #include <stdatomic.h>
 #include <stddef.h>
-#include <stdint.h>
 
 #define TASKS_MAX_ROWS 64 /* beyond, threads have a row in common */
 
-struct tasks {
-    size_t n_rows;
-    struct {
-        _Alignas(64) _Atomic uint64_t range; /* first | end << 32, of the tasks that are left */
-    } rows[TASKS_MAX_ROWS];
+struct tasks_row {
+    _Alignas(64) _Atomic size_t left; /* tasks that nobody has taken */
+    _Atomic size_t first, end;        /* they are first .. end - 1 */
 };
 
-/* n_tasks: at most 2^32 - 1. n_threads >= 1: those that are expected; more or fewer may come. */
+struct tasks {
+    size_t n_rows;
+    struct tasks_row rows[TASKS_MAX_ROWS];
+};
+
+/* n_threads >= 1: those that are expected; more or fewer may come. */
 void tasks_share(struct tasks *t, size_t n_tasks, int n_threads);
 
 /* One more task for the calling thread, or 0 when all are taken. */
