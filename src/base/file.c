@@ -326,14 +326,6 @@ int file_empty_folder(const char *path, struct err *err)
                        : empty_dir(dir, path, err);
 }
 
-int file_remove_tree(const char *path, struct err *err)
-{
-    if (path[0] == '\0') {
-        return err_set(err, ERR_IO, "cannot remove a folder without a name");
-    }
-    return remove_at(AT_FDCWD, path, path, err);
-}
-
 int file_pread(int fd, const char *path, void *buf, size_t bytes, size_t offset, struct err *err)
 {
     if (offset > (size_t)PTRDIFF_MAX || bytes > (size_t)PTRDIFF_MAX - offset) {

@@ -41,9 +41,6 @@ int file_exists(const char *path);
 /* Removes what is in a folder (links are removed, not followed) and keeps it. */
 int file_empty_folder(const char *path, struct err *err) MUST_USE;
 
-/* Removes a folder and what is in it (links are removed, not followed). No such folder: success. */
-int file_remove_tree(const char *path, struct err *err) MUST_USE;
-
 /* pread that goes on after short reads; ERR_IO, or ERR_FORMAT if the file ends early. */
 int file_pread(int fd, const char *path, void *buf, size_t bytes, size_t offset, struct err *err)
     MUST_USE;

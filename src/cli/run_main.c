@@ -125,11 +125,7 @@ static int run_single(const struct run_args *a, const struct experiment *x)
     struct summary_row row;
     int began, status = run_job(a, x, 0, &began);
     run_summary(&x->cfg, &x->jobs.jobs[0], began, &row);
-    snprintf(row.status, sizeof row.status, "%s",
-             status == 0    ? "done"
-             : status == 5  ? "diverged"
-             : status > 128 ? "interrupted"
-                            : "failed");
+    snprintf(row.status, sizeof row.status, "%s", run_exit_name(status));
     return finish_table(&row, row.epochs >= 1, status);
 }
 

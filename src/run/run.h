@@ -75,7 +75,9 @@ int run_timeline(const struct run_list *runs, const char *dir, int *has_picture,
 void run_summary(const struct config *cfg, const struct job *job, int began,
                  struct summary_row *row);
 
-/* "done", "diverged", "interrupted", "failed". */
+/* "done", "diverged", "interrupted", "failed": how a run ended, by its error or by the exit status of
+ * its process (division-run(1)). */
 const char *run_status_name(const struct err *err);
+const char *run_exit_name(int status);
 
 #endif

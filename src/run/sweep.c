@@ -115,19 +115,6 @@ static struct timespec record_time(const struct job *job)
     return st.st_mtim;
 }
 
-/* The word for a job's exit status, as in division-run(1). */
-static const char *status_word(int status)
-{
-    switch (status) {
-    case 0: return "done";
-    case 5: return "diverged";
-    case 128 + SIGHUP:
-    case 128 + SIGINT:
-    case 128 + SIGTERM: return "interrupted";
-    default: return "failed";
-    }
-}
-
 int sweep_run(const struct config *cfg, const struct job_list *jobs,
               const struct sweep_options *opt, struct summary_row *rows, size_t *n_rows,
               int *status, struct err *err)
@@ -152,7 +139,7 @@ int sweep_run(const struct config *cfg, const struct job_list *jobs,
         const struct timespec after = record_time(&jobs->jobs[i]);
         const int began = before.tv_sec != after.tv_sec || before.tv_nsec != after.tv_nsec;
         run_summary(cfg, &jobs->jobs[i], began, &rows[i]);
-        snprintf(rows[i].status, sizeof rows[i].status, "%s", status_word(*status));
+        snprintf(rows[i].status, sizeof rows[i].status, "%s", run_exit_name(*status));
         *n_rows = i + 1;
         const int sig_of_job = *status - 128;
         if (sig_of_job > 0 && !is_request(sig_of_job)) {

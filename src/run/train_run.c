@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -36,6 +37,18 @@ const char *run_status_name(const struct err *err)
     case ERR_OK: return "done";
     case ERR_DIVERGED: return "diverged";
     case ERR_INTERRUPTED: return "interrupted";
+    default: return "failed";
+    }
+}
+
+const char *run_exit_name(int status)
+{
+    switch (status) {
+    case 0: return "done";
+    case 5: return "diverged";
+    case 128 + SIGHUP:
+    case 128 + SIGINT:
+    case 128 + SIGTERM: return "interrupted";
     default: return "failed";
     }
 }
