@@ -171,7 +171,16 @@ SIMD_INLINE void decode_lines(const struct codec_unit *u, const unsigned char *s
     struct codec_walk walk;
     codec_walk_init(&walk, u, means, h0, vectors, lanes);
     const unsigned char *const codes = src + u->codes_at + channel;
-    for (size_t p = h0 * u->w; p < h1 * u->w;) {
+    size_t p = h0 * u->w;
+    if (is_strip && walk.in_octets && p % CODEC_OCTET == 0) {
+        const unsigned char *octet = codes + p / CODEC_OCTET * u->c * bits;
+        for (; p + CODEC_OCTET <= h1 * u->w; p += CODEC_OCTET) {
+            codec_decode_octet(levels, octet, u->c, codec_walk_octet(&walk), bits, out, stride);
+            octet += u->c * bits;
+            out += CODEC_OCTET * stride;
+        }
+    }
+    while (p < h1 * u->w) {
         const size_t from = p % CODEC_OCTET;
         const size_t to = codec_min_size(CODEC_OCTET, from + (h1 * u->w - p));
         const unsigned char *octet = codes + p / CODEC_OCTET * u->c * bits;

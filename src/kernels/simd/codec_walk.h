@@ -44,6 +44,7 @@ SIMD_INLINE void codec_block_add(struct codec_block_stats *s, const float *x, si
                                  size_t w, size_t n, size_t lines, size_t vectors, size_t lanes)
 {
     simd_f32 line_sum[CODEC_STATS_LINES][CODEC_VECTORS] = {{{0}}};
+#pragma GCC unroll 4
     for (size_t j = 0; j < n; j++) {
 #pragma GCC unroll 4
         for (size_t i = 0; i < lines; i++) {
@@ -166,14 +167,16 @@ SIMD_INLINE void codec_make_ranges(const struct codec_unit *u, const struct code
 
 /* Goes from run to run: a run is pixels that follow each other and have the same mean. */
 struct codec_walk {
-    const unsigned char *means; /* of the row of blocks that the next pixel is in; NULL: all 0 */
+    const unsigned char *means; /* of the row of blocks that the run is in; NULL: all 0 */
+    const unsigned char *next;  /* of the block behind the run, if the line goes on */
     size_t row_bytes;           /* from one row of blocks to the next */
     size_t col_bytes;           /* from one block to the next */
     size_t w, block_w, block_h;
-    size_t x, col;               /* column of the pixel behind the run, and the block it is in */
-    size_t n_lines;              /* lines of pixels left in the row of blocks */
-    size_t run;                  /* pixels left of the run */
-    simd_f32 now[CODEC_VECTORS]; /* the run's mean */
+    size_t x;                                   /* column of the pixel behind the run */
+    size_t n_lines;                             /* lines of pixels left in the row of blocks */
+    size_t run;                                 /* pixels left of the run */
+    int in_octets;                              /* whole octets never reach beyond a run */
+    simd_f32 now[CODEC_VECTORS];                /* the run's mean */
     simd_f32 mean[CODEC_OCTET * CODEC_VECTORS]; /* of the pixels asked for, if they differ */
 };
 
@@ -182,19 +185,28 @@ SIMD_INLINE void codec_walk_run(struct codec_walk *m, size_t vectors, size_t lan
 {
     if (m->x == m->w) {
         m->x = 0;
-        m->col = 0;
         if (--m->n_lines == 0) {
             m->n_lines = m->block_h;
             m->means += m->row_bytes;
         }
+        m->next = m->means;
     }
-    const unsigned char *at = m->means + m->col * m->col_bytes;
     for (size_t v = 0; v < vectors; v++) {
-        m->now[v] = codec_load_means(at + v * SIMD_LANES * 2, lanes);
+        m->now[v] = codec_load_means(m->next + v * SIMD_LANES * 2, lanes);
     }
+    m->next += m->col_bytes;
     m->run = codec_min_size(m->block_w, m->w - m->x);
     m->x += m->run;
-    m->col++;
+}
+
+/* codec_walk_next of a strip's whole octet, if in_octets. */
+SIMD_INLINE struct codec_means codec_walk_octet(struct codec_walk *m)
+{
+    if (m->run == 0) {
+        codec_walk_run(m, CODEC_VECTORS, SIMD_LANES);
+    }
+    m->run -= m->means == NULL ? 0 : CODEC_OCTET;
+    return (struct codec_means){m->now, 0};
 }
 
 /* Begins with line y. */
@@ -203,6 +215,7 @@ SIMD_INLINE void codec_walk_init(struct codec_walk *m, const struct codec_unit *
 {
     m->means = means;
     m->run = SIZE_MAX;
+    m->in_octets = 1;
     for (size_t v = 0; v < vectors; v++) {
         m->now[v] = simd_zero();
     }
@@ -217,12 +230,14 @@ SIMD_INLINE void codec_walk_init(struct codec_walk *m, const struct codec_unit *
     m->block_h = u->block_h;
     m->n_lines = u->block_h - y % u->block_h;
     m->x = 0;
-    m->col = 0;
+    m->next = m->means;
     if (u->n_cols == 1) { /* lines with one mean follow each other: one long line each row */
         m->w = m->block_w = u->w * u->block_h;
         m->block_h = m->n_lines = 1;
         m->x = y % u->block_h * u->w;
     }
+    m->in_octets = m->block_w % CODEC_OCTET == 0 && m->w % m->block_w == 0 &&
+                   y * u->w % CODEC_OCTET == 0;
     codec_walk_run(m, vectors, lanes);
 }
 
