@@ -42,14 +42,15 @@ static void encode_octets_vector(const struct codec_unit *u, const struct codec_
 SIMD_INLINE void encode_octets_strip(const struct codec_unit *u, const struct codec_philox *ph,
                                      struct codec_stream *stream, const struct codec_lanes *range,
                                      const float *x, size_t stride, const unsigned char *means,
-                                     unsigned bits, unsigned char *codes)
+                                     unsigned bits, int in_octets, unsigned char *codes)
 {
     const size_t n_octets = u->h * u->w / CODEC_OCTET, n_left = u->h * u->w % CODEC_OCTET;
     struct codec_walk walk;
     codec_walk_init(&walk, u, means, 0, CODEC_VECTORS, SIMD_LANES);
     for (size_t i = 0; i < n_octets; i++) {
-        const struct codec_means at = codec_walk_next(&walk, CODEC_OCTET, CODEC_VECTORS,
-                                                      SIMD_LANES);
+        const struct codec_means at = in_octets ? codec_walk_octet(&walk)
+                                                : codec_walk_next(&walk, CODEC_OCTET, CODEC_VECTORS,
+                                                                  SIMD_LANES);
         codec_stream_expect(stream, n_octets - i + (n_left > 0));
         codec_encode_next(range, x, stride, at, bits, 0, ph, stream, codes, u->c);
         x += CODEC_OCTET * stride;
@@ -83,9 +84,11 @@ static void encode_vector(const struct codec_unit *u, const struct codec_philox 
     }
 }
 
-static void encode_strip(const struct codec_unit *u, const struct codec_philox *ph,
-                         struct codec_stream *stream, const float *x, size_t stride, size_t channel,
-                         unsigned char *means, unsigned char *dst)
+/* in_octets: codec_walk's; loops of their own then find the means with fewer instructions. */
+SIMD_INLINE void encode_strip(const struct codec_unit *u, const struct codec_philox *ph,
+                              struct codec_stream *stream, const float *x, size_t stride,
+                              size_t channel, int in_octets, unsigned char *means,
+                              unsigned char *dst)
 {
     const struct codec_map_stats stats = codec_map_stats_strip(u, x, stride, means);
     if (!u->has_codes) {
@@ -95,11 +98,23 @@ static void encode_strip(const struct codec_unit *u, const struct codec_philox *
     codec_make_ranges(u, &stats, channel, CODEC_VECTORS, SIMD_LANES, dst, range);
     unsigned char *const codes = dst + u->codes_at + channel;
     switch (u->bits) {
-    case 1: encode_octets_strip(u, ph, stream, range, x, stride, means, 1, codes); break;
-    case 2: encode_octets_strip(u, ph, stream, range, x, stride, means, 2, codes); break;
-    case 4: encode_octets_strip(u, ph, stream, range, x, stride, means, 4, codes); break;
-    default: encode_octets_strip(u, ph, stream, range, x, stride, means, 8, codes); break;
+    case 1: encode_octets_strip(u, ph, stream, range, x, stride, means, 1, in_octets, codes); break;
+    case 2: encode_octets_strip(u, ph, stream, range, x, stride, means, 2, in_octets, codes); break;
+    case 4: encode_octets_strip(u, ph, stream, range, x, stride, means, 4, in_octets, codes); break;
+    default:
+        encode_octets_strip(u, ph, stream, range, x, stride, means, 8, in_octets, codes);
+        break;
     }
+}
+
+/* Of any block width. */
+static __attribute__((noinline)) void encode_strip_any(const struct codec_unit *u,
+                                                       const struct codec_philox *ph,
+                                                       struct codec_stream *stream, const float *x,
+                                                       size_t stride, size_t channel,
+                                                       unsigned char *means, unsigned char *dst)
+{
+    encode_strip(u, ph, stream, x, stride, channel, 0, means, dst);
 }
 
 static void encode_map(const struct codec_unit *u, const float *x, size_t stride, size_t c0,
@@ -111,9 +126,14 @@ static void encode_map(const struct codec_unit *u, const float *x, size_t stride
     codec_philox_init(&ph, &u->rng, first);
     struct codec_stream stream = codec_stream_make(&ph, u->stochastic, first, u->c, last);
     size_t ch = c0;
+    const int in_octets = means == NULL || codec_is_in_octets(u);
     for (; ch + CODEC_STRIP <= c1; ch += CODEC_STRIP) {
-        encode_strip(u, &ph, &stream, x + ch, stride, ch,
-                     means == NULL ? NULL : means + (ch - c0) * 2, dst);
+        unsigned char *const at = means == NULL ? NULL : means + (ch - c0) * 2;
+        if (in_octets) {
+            encode_strip(u, &ph, &stream, x + ch, stride, ch, 1, at, dst);
+        } else {
+            encode_strip_any(u, &ph, &stream, x + ch, stride, ch, at, dst);
+        }
     }
     for (; ch < c1; ch += SIMD_LANES) {
         encode_vector(u, &ph, x + ch, stride, ch, codec_min_size(SIMD_LANES, c1 - ch),

@@ -209,6 +209,14 @@ SIMD_INLINE struct codec_means codec_walk_octet(struct codec_walk *m)
     return (struct codec_means){m->now, 0};
 }
 
+/* Whether the octets from a map's beginning on, or from a line that begins with one, have one mean
+ * each. */
+SIMD_INLINE int codec_is_in_octets(const struct codec_unit *u)
+{
+    return u->n_cols == 1 ? u->w * u->block_h % CODEC_OCTET == 0
+                          : u->block_w % CODEC_OCTET == 0 && u->w % u->block_w == 0;
+}
+
 /* Begins with line y. */
 SIMD_INLINE void codec_walk_init(struct codec_walk *m, const struct codec_unit *u,
                                  const unsigned char *means, size_t y, size_t vectors, size_t lanes)
@@ -236,8 +244,7 @@ SIMD_INLINE void codec_walk_init(struct codec_walk *m, const struct codec_unit *
         m->block_h = m->n_lines = 1;
         m->x = y % u->block_h * u->w;
     }
-    m->in_octets = m->block_w % CODEC_OCTET == 0 && m->w % m->block_w == 0 &&
-                   y * u->w % CODEC_OCTET == 0;
+    m->in_octets = codec_is_in_octets(u) && y * u->w % CODEC_OCTET == 0;
     codec_walk_run(m, vectors, lanes);
 }
 
