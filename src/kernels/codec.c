@@ -153,10 +153,10 @@ size_t codec_workspace_bytes(const struct codec_spec *spec, const struct shape *
     return scratch_bytes(&u) * (size_t)n_threads;
 }
 
-/* Threads help, and this is not one of several that share the tensor already. */
-static int want_threads(const struct shape *s, int n_threads)
+/* How many threads help: one if this is one of several that share the tensor already. */
+static int useful_threads(const struct shape *s, int n_threads)
 {
-    return n_threads > 1 && shape_elements(s) > MIN_PARALLEL && !threads_are_busy();
+    return shape_elements(s) > MIN_PARALLEL && !threads_are_busy() ? n_threads : 1;
 }
 
 /* --- raw -------------------------------------------------------------------------------------- */
@@ -165,8 +165,7 @@ static void encode_raw(const struct tensor *x, unsigned char *dst, int n_threads
 {
     const size_t pixels = shape_pixels(&x->shape), bytes = x->shape.c * sizeof(real);
     (void)n_threads; /* without OpenMP */
-#pragma omp parallel for num_threads(n_threads) \
-    schedule(static) if (want_threads(&x->shape, n_threads))
+#pragma omp parallel for num_threads(useful_threads(&x->shape, n_threads)) schedule(static)
     for (size_t p = 0; p < pixels; p++) {
         memcpy(dst + p * bytes, x->data + p * x->pixel_stride, bytes);
     }
@@ -178,8 +177,7 @@ static void decode_raw(const struct shape *shape, const unsigned char *src,
     const size_t w = shape->w, row_pixels = (b->h1 - b->h0) * w;
     const size_t bytes = (b->c1 - b->c0) * sizeof(real), pixels = (b->n1 - b->n0) * row_pixels;
     (void)n_threads; /* without OpenMP */
-#pragma omp parallel for num_threads(n_threads) \
-    schedule(static) if (want_threads(&out->shape, n_threads))
+#pragma omp parallel for num_threads(useful_threads(&out->shape, n_threads)) schedule(static)
     for (size_t i = 0; i < pixels; i++) {
         const size_t n = b->n0 + i / row_pixels, p = b->h0 * w + i % row_pixels;
         const size_t at = ((n * shape->h * w + p) * shape->c + b->c0) * sizeof(real);
@@ -230,7 +228,7 @@ static size_t encode(const struct kernels *k, const struct encode_job *job, int 
     const size_t step = by_group ? UNIT_GROUPS : UNIT_CHANNELS;
     const size_t n_parts = ceil_div(n_items, step);
     struct tasks tasks;
-    tasks_share(&tasks, n * n_parts, want_threads(&x->shape, n_threads) ? n_threads : 1);
+    tasks_share(&tasks, n * n_parts, useful_threads(&x->shape, n_threads));
 
 #pragma omp parallel num_threads(n_threads) if (tasks.n_rows > 1)
     for (size_t i; tasks_next(&tasks, &i);) {
@@ -319,8 +317,7 @@ void codec_decode(const struct kernels *k, const struct codec_spec *spec, const 
     const size_t step = spec->kind == CODEC_GROUP ? unit.c : UNIT_CHANNELS;
     const size_t n_parts = ceil_div(b.c1 - b.c0, step);
     struct tasks tasks;
-    tasks_share(&tasks, (b.n1 - b.n0) * n_parts,
-                want_threads(&out->shape, n_threads) ? n_threads : 1);
+    tasks_share(&tasks, (b.n1 - b.n0) * n_parts, useful_threads(&out->shape, n_threads));
 
 #pragma omp parallel num_threads(n_threads) if (tasks.n_rows > 1)
     for (size_t i; tasks_next(&tasks, &i);) {

@@ -41,9 +41,9 @@
 /* Below this many values starting threads costs more than it saves. */
 #define MIN_PARALLEL 32768
 
-int actnn_want_threads(const struct store *s, const struct shape *shape)
+int actnn_threads(const struct store *s, const struct shape *shape)
 {
-    return s->n_threads > 1 && shape->n > 1 && shape_elements(shape) > MIN_PARALLEL;
+    return shape_elements(shape) > MIN_PARALLEL ? s->n_threads : 1;
 }
 
 struct codec_spec actnn_spec(const struct store_params *p, unsigned bits)
@@ -117,9 +117,8 @@ static int is_worth_it(const struct store_params *p, const struct shape *shape)
 static void find_costs(const struct store *s, struct actnn_entry *e, const struct tensor *x)
 {
     const double factor = ACTNN_GROUP / e->pixels;
-    const int threads = actnn_want_threads(s, &x->shape);
     struct tasks tasks;
-    tasks_share(&tasks, x->shape.n, threads ? s->n_threads : 1);
+    tasks_share(&tasks, x->shape.n, actnn_threads(s, &x->shape));
 #pragma omp parallel num_threads(s->n_threads) if (tasks.n_rows > 1)
     for (size_t i; tasks_next(&tasks, &i);) {
         e->cost[i] = factor * actnn_square_ranges(x, i);
@@ -164,9 +163,8 @@ static size_t encode_adaptive(struct store *s, const struct store_map *map, cons
     assert(bytes <= cap);
     actnn_pool_take(s, e, bytes);
 
-    const int threads = actnn_want_threads(s, &x->shape);
     struct tasks tasks;
-    tasks_share(&tasks, n, threads ? s->n_threads : 1);
+    tasks_share(&tasks, n, actnn_threads(s, &x->shape));
 #pragma omp parallel num_threads(s->n_threads) if (tasks.n_rows > 1)
     for (size_t i; tasks_next(&tasks, &i);) {
         struct tensor sample = *x;
@@ -187,9 +185,8 @@ static void decode_adaptive(struct store *s, const struct store_map *map, const 
     struct shape one = map->shape;
     one.n = 1;
     (void)find_offsets(&sizes, slot, block->n1, offset);
-    const int threads = actnn_want_threads(s, &out->shape);
     struct tasks tasks;
-    tasks_share(&tasks, n, threads ? s->n_threads : 1);
+    tasks_share(&tasks, n, actnn_threads(s, &out->shape));
 #pragma omp parallel num_threads(s->n_threads) if (tasks.n_rows > 1)
     for (size_t i; tasks_next(&tasks, &i);) {
         struct tensor sample = *out;

@@ -147,9 +147,8 @@ static double mean_square_norm(const struct store *s, const struct tensor *dy)
 {
     struct actnn *a = actnn_of(s);
     const size_t n = dy->shape.n;
-    const int threads = actnn_want_threads(s, &dy->shape);
     struct tasks tasks;
-    tasks_share(&tasks, n, threads ? s->n_threads : 1);
+    tasks_share(&tasks, n, actnn_threads(s, &dy->shape));
 #pragma omp parallel num_threads(s->n_threads) if (tasks.n_rows > 1)
     for (size_t i; tasks_next(&tasks, &i);) {
         a->norms[i] = actnn_square_norm(dy, i);

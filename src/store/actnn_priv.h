@@ -14,8 +14,8 @@ static inline int actnn_is_adaptive(const struct store_params *p)
 
 struct codec_spec actnn_spec(const struct store_params *p, unsigned bits);
 
-/* Is it worth it to split this among threads? */
-int actnn_want_threads(const struct store *s, const struct shape *shape);
+/* Among how many threads it is worth it to split this. */
+int actnn_threads(const struct store *s, const struct shape *shape);
 
 /* --- sizes of an adaptive map's code (actnn.c) ------------------------------------------------ */
 
